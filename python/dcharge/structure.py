@@ -1,0 +1,127 @@
+"""Structure: atoms in a cell. numpy, float64, Angstrom; cell vectors are rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+
+from .errors import InputError, nearest
+
+
+def complete_cell(cell, pbc):
+    """Cell rows with every non-periodic row replaced by a unit vector orthogonal to the periodic ones.
+
+    A non-periodic cell vector has no geometric meaning for neighbours; with this choice the cell is
+    always invertible, and fractional coordinates along a non-periodic axis are lengths in Angstrom.
+
+    Parameters: cell [3, 3] Angstrom, pbc [3] bool. Returns [3, 3].
+    Raises InputError where the periodic vectors are not finite or linearly dependent.
+    """
+    cell = np.array(cell, dtype=np.float64).reshape(3, 3)
+    pbc = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
+    periodic = cell[pbc]
+    if not np.all(np.isfinite(periodic)):
+        raise InputError("cell: a periodic cell vector is not finite")
+    if pbc.all():
+        volume = abs(np.linalg.det(cell))
+        if volume < 1e-9 * np.prod(np.linalg.norm(cell, axis=1)) or volume == 0:
+            raise InputError("cell: the periodic cell vectors are linearly dependent (zero volume)")
+        return cell
+    # rows of the right null space of the periodic vectors: orthonormal, hence the free directions
+    if len(periodic):
+        _, s, vt = np.linalg.svd(periodic)
+        if s.min() < 1e-9 * s.max() or s.max() == 0:
+            raise InputError("cell: the periodic cell vectors are linearly dependent (zero volume)")
+        free = vt[len(periodic):]
+    else:
+        free = np.eye(3)
+    out = cell.copy()
+    out[~pbc] = free
+    return out
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Atoms, cell and, optionally, a uniform electric field.
+
+    numbers   [n_atoms] int64, atomic numbers (0 is the grid pseudo-atom X)
+    positions [n_atoms, 3] float64, Angstrom
+    cell      [3, 3] float64, rows, Angstrom
+    pbc       [3] bool
+    field     [3] float64 in V/Angstrom (the physical field: it pushes electrons towards -field), or None
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    field: np.ndarray | None = field(default=None)
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        put("numbers", np.ascontiguousarray(self.numbers, dtype=np.int64).reshape(-1))
+        put("positions", np.ascontiguousarray(self.positions, dtype=np.float64).reshape(-1, 3))
+        put("cell", np.ascontiguousarray(self.cell, dtype=np.float64).reshape(3, 3))
+        put("pbc", np.array(np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,))))
+        if self.field is not None:
+            put("field", np.ascontiguousarray(self.field, dtype=np.float64).reshape(3))
+            if not np.all(np.isfinite(self.field)):
+                raise InputError("field: not a finite number")
+        if len(self.numbers) != len(self.positions):
+            raise InputError(f"{len(self.numbers)} atomic numbers for {len(self.positions)} positions")
+        bad = np.flatnonzero(~np.isfinite(self.positions).all(axis=1))
+        if len(bad):
+            raise InputError(f"atom {bad[0] + 1}: position is not a finite number")
+        complete_cell(self.cell, self.pbc)  # raises on a degenerate cell
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbol of every atom."""
+        return [chemical_symbols[z] for z in self.numbers]
+
+    @property
+    def volume(self) -> float:
+        """Cell volume in Angstrom^3."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula, for messages."""
+        return Atoms(numbers=self.numbers).get_chemical_formula()
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms) -> Structure:
+        """From ase.Atoms; `atoms.info['field']` (V/Angstrom) is taken as the electric field."""
+        return cls(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.info.get("field"))
+
+    def to_ase(self) -> Atoms:
+        """As ase.Atoms, the field in `info['field']`."""
+        info = {} if self.field is None else {"field": self.field.copy()}
+        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc, info=info)
+
+    def with_(self, **changes) -> Structure:
+        """A copy with some members replaced, e.g. `structure.with_(pbc=[1, 1, 0])`."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    def types(self, type_map) -> np.ndarray:
+        """Index of every atom's species in `type_map` (list of symbols) -> [n_atoms] int64.
+
+        Raises InputError naming the species that is not in the map.
+        """
+        lookup = {}
+        for i, name in enumerate(type_map):
+            if name not in atomic_numbers:
+                raise InputError(f"type_map: '{name}' is not a chemical symbol{nearest(name, chemical_symbols)}")
+            lookup[atomic_numbers[name]] = i
+        missing = sorted({chemical_symbols[z] for z in self.numbers if z not in lookup})
+        if missing:
+            raise InputError(f"species {', '.join(missing)} not in type_map {list(type_map)}")
+        return np.array([lookup[z] for z in self.numbers], dtype=np.int64)
