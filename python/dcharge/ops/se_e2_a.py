@@ -1,0 +1,89 @@
+"""The two-body embedding descriptor of DeepPot-SE at free points, with swapped sums.
+
+A[p, k, m] = sum_t sum_b P[p, t, k, b] C[t, l(k), b, m] (+ offset[m] for k = 0), D = gram(A). P are the radial moments
+and C the embedding network evaluated on its interpolation nodes, so that sum_b C[b, m] T_b(x) = G_m.
+(Zhang et al., NeurIPS 2018, eq. 5-8, for the descriptor.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .check import check_tensor
+from .gram import axes, gram
+from .moments import radial_moments
+
+POINTS_PER_BLOCK = 8192
+
+
+def se_e2_a(
+    points: Tensor,
+    point_frame: Tensor,
+    atoms: Tensor,
+    atom_type: Tensor,
+    atom_frame: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    coefficients: Tensor,
+    offset: Tensor | None,
+    *,
+    rcut: float,
+    rcut_smth: float,
+    soft: float,
+    axis_neuron,
+    gram: str = "joint",
+) -> Tensor:
+    """Descriptor D of points among atoms; differentiable with respect to points, atoms, coefficients and offset.
+
+    Parameters
+      points .. pbc, rcut, rcut_smth, soft: as in radial_moments
+      coefficients [n_types, l_max + 1, n_radial, M] float32 or float64: their dtype is the dtype of the result
+      offset [M] or None: added to A[p, 0, :]
+      axis_neuron: an integer or a list (per_l: one per degree); gram: "joint" or "per_l", see ops.gram
+    Returns D [n, M * sum(axis_neuron)]. Without autograd the moments are never held for all points.
+    Raises TypeError or ValueError naming the argument that is wrong.
+    """
+    floats = (torch.float32, torch.float64)
+    device = points.device if isinstance(points, Tensor) else None
+    check_tensor("coefficients", coefficients, (None, None, None, None), floats, device)
+    n_types, n_degrees, n_radial, m = coefficients.shape
+    if not 1 <= n_degrees <= 4:
+        raise ValueError(f"coefficients: 1 to 4 degrees expected on axis 1, got {n_degrees}")
+    if offset is not None:
+        check_tensor("offset", offset, (m,), coefficients.dtype, device)
+    axes(axis_neuron, n_degrees - 1, gram, m)
+    geometry = (atoms, atom_type, atom_frame, cell, pbc)
+    options = dict(rcut=rcut, rcut_smth=rcut_smth, soft=soft, n_radial=n_radial, l_max=n_degrees - 1, n_types=n_types)
+
+    def block(points, point_frame):
+        moments = radial_moments(points, point_frame, *geometry, **options, out_dtype=coefficients.dtype)
+        return gram_of(contract(moments, coefficients, offset), axis_neuron, gram)
+
+    tensors = (points, atoms, coefficients, offset)
+    needs_graph = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if needs_graph or points.shape[0] <= POINTS_PER_BLOCK:
+        return block(points, point_frame)
+    blocks = zip(points.split(POINTS_PER_BLOCK), point_frame.split(POINTS_PER_BLOCK), strict=True)
+    return torch.cat([block(*one) for one in blocks])
+
+
+gram_of = gram  # the keyword `gram` of se_e2_a hides the function of the same name
+
+
+def contract(moments: Tensor, coefficients: Tensor, offset: Tensor | None) -> Tensor:
+    """A [n, n_comp, M] from moments [n, n_types, n_comp, n_radial] and coefficients [n_types, l_max + 1, n_radial, M].
+
+    The offset [M], if any, is added to the l = 0 component.
+    """
+    n, n_types, _, n_radial = moments.shape
+    m = coefficients.shape[-1]
+    parts = []
+    for degree in range(coefficients.shape[1]):
+        block = moments[:, :, degree * degree : (degree + 1) ** 2].transpose(1, 2)
+        weight = coefficients[:, degree].reshape(n_types * n_radial, m)
+        part = block.reshape(-1, n_types * n_radial) @ weight
+        if degree == 0 and offset is not None:
+            part = part + offset
+        parts.append(part.reshape(n, 2 * degree + 1, m))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
