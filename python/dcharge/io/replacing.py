@@ -1,0 +1,76 @@
+"""The one way dcharge writes: to a temporary name beside the target, renamed when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _one_line(path):
+    """What goes wrong with a disk becomes an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {_reason(error)}") from error
+    except RuntimeError as error:  # torch.save and HDF5 do not raise OSError
+        if not any(word in str(error).lower() for word in ("failed writing", "no space", "can't write", "unable to write")):
+            raise
+        raise InputError(f"cannot write {path}: {str(error).splitlines()[0][:120]}") from error
+
+
+@contextlib.contextmanager
+def replacing(path, folder: bool = False):
+    """Yield a temporary Path in the folder of `path`; rename it to `path` if the block ends without an exception.
+
+    On an exception nothing is left. An OSError (no such folder, disk full) becomes a one-line InputError.
+    `folder`: the temporary path is a new directory; `path` may then not exist, unless as an empty directory.
+    """
+    path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe is written as it is
+        with _one_line(path):
+            yield path
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _one_line(path):
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"cannot write {path}: it exists already")
+        if not folder and path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder")
+        try:
+            if folder:
+                part.mkdir()
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            _remove(part)
+            raise
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink()
+
+
+@contextlib.contextmanager
+def replacing_file(path):
+    """As `replacing`, yielding an open binary file, compressed as the suffix of `path` says."""
+    from .source import compressor
+
+    with replacing(path) as part, compressor(path, part) as stream:
+        yield stream
