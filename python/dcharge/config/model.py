@@ -65,7 +65,9 @@ def check(model: dict, fail) -> None:
     from ..errors import nearest
 
     for i, symbol in enumerate(model["type_map"]):
-        if atomic_numbers.get(symbol, 0) == 0:
+        if symbol == "X":
+            fail(f"model/type_map/{i}", "'X' is the pseudo-atom of grid points, not a species; remove it")
+        if symbol not in atomic_numbers:
             hint = nearest(symbol, chemical_symbols[1:])
             fail(f"model/type_map/{i}", f"'{symbol}' is not a chemical symbol{hint}")
         if symbol in model["type_map"][:i]:

@@ -86,7 +86,7 @@ def learning_rate() -> Argument:
             [
                 key("factor", float, 0.5, "Factor of a reduction.", INSIDE_UNIT),
                 key("patience", int, 10, "Evaluations (every disp_freq steps) without improvement.", POSITIVE_INTEGER),
-                key("stop_lr", float, 1e-6, "Learning rate below which it is not reduced.", POSITIVE),
+                key("stop_lr", float, 1e-6, "Learning rate below which training ends.", POSITIVE),
             ],
             "Reduced when the validation error no longer falls.",
         ),
@@ -186,11 +186,13 @@ def training() -> Argument:
     validation = section(
         "validation_data",
         [
-            listing("systems", SYSTEM, [], "As in training_data; empty: none."),
-            key("fraction", float, 0.0, "Share of the training frames that is held out instead.", FRACTION),
-            key(
-                "points_per_frame", int, 20000, "Points drawn uniformly from every validation frame.", POSITIVE_INTEGER
+            listing(
+                "systems",
+                SYSTEM,
+                [],
+                "As in training_data; empty: none. As many points of a frame as in training, uniformly.",
             ),
+            key("fraction", float, 0.0, "Share of the training points that is held out instead.", FRACTION),
         ],
         doc="What decides which checkpoint is the best one.",
     )
@@ -245,9 +247,12 @@ def check(config: dict, fail) -> None:
             "learning_rate/warmup_steps",
             f"fewer than training/numb_steps ({steps}) expected, {lr['warmup_steps']} given",
         )
+    steps -= lr["warmup_steps"]
     if lr.get("decay_steps", 0) >= steps:
         lowered = 100 if steps // 10 > 100 else steps // 100 + 1
-        log.info(f"learning_rate/decay_steps {lr['decay_steps']} is not below numb_steps {steps}: lowered to {lowered}")
+        log.info(
+            f"learning_rate/decay_steps {lr['decay_steps']} leaves no decay in {steps} steps: lowered to {lowered}"
+        )
         lr["decay_steps"] = lowered
     validation = config["training"]["validation_data"]
     if validation["systems"] and validation["fraction"]:

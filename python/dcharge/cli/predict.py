@@ -1,0 +1,52 @@
+"""`dcharge predict`: frozen model and structures -> densities."""
+
+from __future__ import annotations
+
+from .shared import add_surroundings, add_type_map, positive, positive_int
+
+HELP = "Densities of structures on a grid. Structures: any file ASE reads, LAMMPS data and dump files, trajectories."
+
+
+def add_arguments(parser) -> None:
+    """Arguments of `dcharge predict`."""
+    parser.add_argument("structure", nargs="+", metavar="STRUCTURE", help="structure files or trajectories")
+    parser.add_argument(
+        "-m", "--model", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
+    )
+    grid = parser.add_mutually_exclusive_group(required=True)
+    grid.add_argument(
+        "--grid", nargs=3, type=positive_int, metavar=("N1", "N2", "N3"), help="points along the cell vectors"
+    )
+    grid.add_argument("--spacing", type=positive, metavar="H", help="largest distance of grid points in Angstrom")
+    grid.add_argument("--like", metavar="FILE", help="grid (and augmentation occupancies of a CHGCAR) of this file")
+    output = parser.add_mutually_exclusive_group(required=True)
+    output.add_argument(
+        "-o", "--output", metavar="FILE", help="density file; its name says the format: .cube, CHGCAR, .h5"
+    )
+    output.add_argument("--pattern", metavar="NAME", help="instead: one file per frame, e.g. rho.%%06d.cube")
+    parser.add_argument("--electrons", type=positive, metavar="N", help="rescale to this number of electrons")
+    parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="every N-th frame of a trajectory")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="type of HDF5 output values")
+    add_type_map(parser)
+    add_surroundings(parser)
+
+
+def run(args) -> None:
+    """Predict."""
+    from ..predict import run
+
+    run(
+        args.model,
+        args.structure,
+        shape=args.grid,
+        spacing=args.spacing,
+        like=args.like,
+        output=args.output,
+        electrons=args.electrons,
+        every=args.every,
+        pattern=args.pattern,
+        dtype=args.dtype,
+        type_map=args.type_map,
+        pbc=args.pbc,
+        field=args.field,
+    )

@@ -1,0 +1,119 @@
+"""Arguments that several subcommands have, and the log they write."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from contextlib import contextmanager
+
+LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")  # position: DeePMD-kit's digit
+FORMAT = "[%(asctime)s] DCHARGE %(levelname)-7s %(message)s"
+
+
+def _level(text: str) -> int:
+    word = LEVELS[int(text)] if text in ("0", "1", "2", "3") else text.upper()
+    if word not in LEVELS:
+        raise argparse.ArgumentTypeError(f"'{text}': one of {', '.join(LEVELS)} or 0 to 3 expected")
+    return getattr(logging, word)
+
+
+def _flag(text: str) -> bool:
+    words = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"'{text}': T or F expected")
+    return words[text.lower()]
+
+
+def positive_int(text: str) -> int:
+    """Argument type: an integer above zero."""
+    return _checked(int, text, lambda v: v > 0, "a positive integer")
+
+
+def natural(text: str) -> int:
+    """Argument type: an integer, zero or above."""
+    return _checked(int, text, lambda v: v >= 0, "zero or a positive integer")
+
+
+def positive(text: str) -> float:
+    """Argument type: a finite number above zero."""
+    return _checked(float, text, lambda v: 0 < v < float("inf"), "a positive number")
+
+
+def number(text: str) -> float:
+    """Argument type: a finite number."""
+    return _checked(float, text, lambda v: abs(v) < float("inf"), "a number")
+
+
+def _checked(kind, text, test, words):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not test(value):
+        raise argparse.ArgumentTypeError(f"'{text}': {words} expected")
+    return value
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """-v/--log-level and -l/--log-path, as in DeePMD-kit."""
+    group = parser.add_argument_group("log")
+    group.add_argument(
+        "-v",
+        "--log-level",
+        type=_level,
+        default=logging.INFO,
+        metavar="LEVEL",
+        help="DEBUG (3), INFO (2, default), WARNING (1) or ERROR (0); DEBUG shows tracebacks",
+    )
+    group.add_argument("-l", "--log-path", metavar="FILE", help="write the log to this file too")
+
+
+def add_surroundings(parser: argparse.ArgumentParser) -> None:
+    """--pbc and --field, for files that do not say."""
+    # argparse takes -1e-3 for an option in Python below 3.14; there is no option that looks like a number here
+    parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+    parser.add_argument(
+        "--pbc",
+        nargs=3,
+        type=_flag,
+        metavar=("A", "B", "C"),
+        help="periodic axes where a file does not say, e.g. T T F",
+    )
+    parser.add_argument(
+        "--field",
+        nargs=3,
+        type=number,
+        metavar=("X", "Y", "Z"),
+        help="electric field in V/Angstrom where a file does not say",
+    )
+
+
+def add_type_map(parser: argparse.ArgumentParser) -> None:
+    """--type-map, for files whose atoms have numbers instead of species."""
+    parser.add_argument(
+        "--type-map", nargs="+", metavar="SYMBOL", help="species of types 1, 2, ... in LAMMPS files, e.g. O H"
+    )
+
+
+@contextmanager
+def logging_as(level: int, path: str | None):
+    """The log of dcharge on stderr, and in the file `path`, in DeePMD-kit's format, inside the `with` block."""
+    logger = logging.getLogger("dcharge")
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if path:
+        handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
+    before = logger.level, logger.propagate
+    logger.setLevel(level)
+    # a library that configures the root logger must not print our lines a second time
+    logger.propagate = False
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate = before
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,36 @@
+"""`dcharge test`: frozen model and known densities -> errors."""
+
+from __future__ import annotations
+
+from .shared import add_surroundings, natural
+
+HELP = "Errors of one or more frozen models on known densities, on the full grid, beside those of the baseline alone."
+
+
+def add_arguments(parser) -> None:
+    """Arguments of `dcharge test`."""
+    parser.add_argument(
+        "-m", "--model", nargs="+", default=["frozen.pth"], metavar="FILE", help="frozen models; several: their mean"
+    )
+    parser.add_argument(
+        "-s", "--system", nargs="+", required=True, metavar="PATH", help="files or folders with densities"
+    )
+    parser.add_argument("-n", "--numb-test", type=natural, default=0, metavar="N", help="frames per system (0: all)")
+    parser.add_argument("-d", "--detail", metavar="PREFIX", help="write predicted and reference densities")
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
+    add_surroundings(parser)
+
+
+def run(args) -> None:
+    """Test."""
+    from ..evaluate import test
+
+    test(
+        args.model,
+        args.system,
+        n=args.numb_test,
+        prefix=args.detail,
+        json_file=args.json,
+        pbc=args.pbc,
+        field=args.field,
+    )
