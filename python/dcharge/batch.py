@@ -1,0 +1,64 @@
+"""Batch: structures and points as flat torch tensors on one device. The only border between numpy and torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .structure import complete_cell
+
+
+@dataclass
+class Batch:
+    """Atoms of one or more structures, flat; no padding, no assumption that there is one frame.
+
+    atoms      # [n_atoms, 3] float64, Angstrom
+    atom_type  # [n_atoms] int64, index into the model's type_map
+    atom_frame # [n_atoms] int64
+    cell       # [n_frames, 3, 3] float64, rows, Angstrom (non-periodic rows completed)
+    pbc        # [n_frames, 3] bool
+    field      # [n_frames, 3] float64, V/Angstrom (zero where a structure has none)
+    """
+
+    atoms: Tensor
+    atom_type: Tensor
+    atom_frame: Tensor
+    cell: Tensor
+    pbc: Tensor
+    field: Tensor
+
+    @classmethod
+    def collate(cls, structures, type_map, device="cpu") -> Batch:
+        """Flat batch of `structures`; raises InputError for a species that is not in `type_map`."""
+        counts = [len(s) for s in structures]
+        zero = np.zeros(3)
+
+        def tensor(rows, shape, dtype):
+            array = np.concatenate(rows) if rows else np.zeros(0)
+            return torch.as_tensor(array.reshape(shape), dtype=dtype).to(device)
+
+        return cls(
+            tensor([s.positions for s in structures], (-1, 3), torch.float64),
+            tensor([s.types(type_map) for s in structures], (-1,), torch.int64),
+            torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64)).to(device),
+            tensor([complete_cell(s.cell, s.pbc) for s in structures], (-1, 3, 3), torch.float64),
+            tensor([s.pbc for s in structures], (-1, 3), torch.bool),
+            tensor([zero if s.field is None else s.field for s in structures], (-1, 3), torch.float64),
+        )
+
+    @property
+    def n_frames(self) -> int:
+        """Number of structures."""
+        return len(self.cell)
+
+    @property
+    def geometry(self) -> tuple[Tensor, ...]:
+        """The atom arguments every op takes: atoms, atom_type, atom_frame, cell, pbc."""
+        return self.atoms, self.atom_type, self.atom_frame, self.cell, self.pbc
+
+    def to(self, device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(t.to(device) for t in (*self.geometry, self.field)))

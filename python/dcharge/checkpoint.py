@@ -1,0 +1,69 @@
+"""Files that hold models: checkpoints of a training run and frozen models. Tensors and JSON only, never code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from .errors import InputError
+from .io.replacing import replacing
+
+CHECKPOINT = "dcharge-checkpoint"
+FROZEN = "dcharge"
+
+
+def save(path, content: dict) -> None:
+    """torch.save under a temporary name, then rename: a crash or a full disk leaves the old file intact."""
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load(path, expected: str, device="cpu") -> dict:
+    """Read a file written by `save` and check that it is `expected` (CHECKPOINT or FROZEN).
+
+    Raises InputError in one line: missing, unreadable, of another program, or holding code instead of tensors.
+    """
+    path = Path(path)
+    what = "frozen model" if expected == FROZEN else "checkpoint"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file ({what} expected)")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types on foreign files; each means the same to the user
+        raise InputError(f"{path}: not a dcharge {what} ({type(error).__name__} while reading it)") from error
+    if not isinstance(content, dict) or content.get("format") not in (CHECKPOINT, FROZEN):
+        raise InputError(f"{path}: not a dcharge {what} (a file of another program)")
+    if content["format"] != expected:
+        hint = "run 'dcharge freeze' first" if expected == FROZEN else "training needs a model.ckpt file"
+        raise InputError(f"{path}: a {content['format']} file, not a {what}; {hint}")
+    if not isinstance(content.get("version"), int):
+        raise InputError(f"{path}: the {what} has no version number")
+    return content
+
+
+def tensors(content: dict, prefix: str) -> dict:
+    """The entries `<prefix>/<name>` as {name: tensor}."""
+    return {k[len(prefix) + 1 :]: v for k, v in content.items() if k.startswith(prefix + "/")}
+
+
+def section(content: dict, name: str):
+    """A JSON entry, decoded."""
+    return json.loads(content[name])
+
+
+def resolve(path) -> Path:
+    """A checkpoint file from a file or a folder (the file `checkpoint` in a folder names the newest one).
+
+    Raises InputError where there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        pointer = path / "checkpoint"
+        if not pointer.is_file():
+            raise InputError(f"{path}: no file 'checkpoint' in this folder; train first or name a model.ckpt-*.pt file")
+        return path / pointer.read_text().strip()
+    if not path.exists() and Path(f"{path}.pt").exists():
+        return Path(f"{path}.pt")
+    return path

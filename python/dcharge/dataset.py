@@ -1,0 +1,135 @@
+"""Training data: the sampled points of every frame of the given systems, as flat tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .errors import InputError, log, say_once
+from .io import open_system
+from .progress import track
+from .sampling import Random, Stratified, draw
+from .structure import Structure
+
+
+@dataclass
+class Samples:
+    """Sampled points of several frames, frame by frame.
+
+    structures  the frames' structures, in order
+    points      # [n, 3] float64, Angstrom
+    frame       # [n] int64, non-decreasing
+    target      # [n, 1], e/Angstrom^3 (total density)
+    weight      # [n], mean 1 per frame
+    """
+
+    structures: list[Structure]
+    points: Tensor
+    frame: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def select(self, keep: Tensor) -> Samples:
+        """The points with index `keep`; all structures stay, so that frame numbers hold."""
+        return Samples(self.structures, *(t[keep] for t in (self.points, self.frame, self.target, self.weight)))
+
+    def to(self, device) -> Samples:
+        """The same on another device."""
+        return Samples(self.structures, *(t.to(device) for t in (self.points, self.frame, self.target, self.weight)))
+
+    def batch(self, type_map, device) -> Batch:
+        """All structures as one flat batch."""
+        return Batch.collate(self.structures, type_map, device)
+
+
+def system_frames(entries, where: str) -> list:
+    """Frames of systems given as paths or {"path", "pbc", "field"}; InputError names the entry in `where`."""
+    frames = []
+    for i, entry in enumerate([entries] if isinstance(entries, str | dict) else entries):
+        entry = {"path": entry} if isinstance(entry, str) else entry
+        try:
+            frames += open_system(entry["path"], pbc=entry.get("pbc"), field=entry.get("field")).frames
+        except InputError as error:
+            raise InputError(f"{where}[{i}]: {error}") from error
+    return frames
+
+
+def sample_frame(density, sampler, seed: int, number: int):
+    """One frame's sample: points [n, 3], total density [n, 1], weight [n] (numpy)."""
+    index, weight = draw(sampler, density, seed, number)
+    return density.points(index), density.values_at(index)[:1].T.astype(np.float64), weight
+
+
+def check_frame(density, target: str, type_map) -> None:
+    """Raise InputError where a frame does not fit the model: another kind of density, a species not in type_map."""
+    if density.kind != target:
+        raise InputError(f"{density.name}: holds a {density.kind}, but model/target is '{target}'")
+    try:
+        density.structure.types(type_map)
+    except InputError as error:
+        raise InputError(f"{density.name}: {error}") from error
+    if len(density.values) > 1:
+        say_once("spin", f"{density.name}: spin-polarised; the total density is used")
+
+
+def load_samples(frames, sampler, seed: int, type_map, target: str, calibration: int = 0):
+    """Read every frame once and draw its points -> (Samples, calibration Samples or None).
+
+    The calibration sample (`calibration` points in all) is stratified whatever the sampler, because baseline
+    and standardisation need points near every nucleus.
+    """
+    drawn, extra, structures = [], [], []
+    near = Stratified(max(1, calibration // max(1, len(frames))))
+    for number, frame in enumerate(track(frames, desc="reading systems")):
+        density = frame.read()
+        check_frame(density, target, type_map)
+        structures.append(density.structure)
+        drawn.append(sample_frame(density, sampler, seed, number))
+        if calibration:
+            extra.append(sample_frame(density, near, seed + 1, number))
+    return _collect(structures, drawn), _collect(structures, extra) if calibration else None
+
+
+def _collect(structures, drawn) -> Samples:
+    counts = torch.tensor([len(d[0]) for d in drawn], dtype=torch.int64)
+    points, target, weight = (torch.as_tensor(np.concatenate(x)) for x in zip(*drawn, strict=True))
+    frame = torch.repeat_interleave(torch.arange(len(drawn)), counts)
+    return Samples(structures, points, frame, target, weight)
+
+
+def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samples]:
+    """Training, validation (or None) and calibration samples of a normalised input."""
+    from .sampling import make_sampler
+
+    model, training = config["model"], config["training"]
+    seed, type_map, target = training["seed"], model["type_map"], model["target"]
+    sampler = make_sampler(training["sampler"])
+    frames = system_frames(training["training_data"]["systems"], "training/training_data/systems")
+    if not frames:
+        raise InputError("training/training_data/systems: no frame found")
+    samples, calibration = load_samples(frames, sampler, seed, type_map, target, calibration=50_000)
+    log.info(f"training data: {len(frames)} frames, {len(samples)} points")
+
+    section = training["validation_data"]
+    frames = system_frames(section["systems"], "training/validation_data/systems")
+    validation = None
+    if frames:
+        # uniform points: their NMAE estimates that of the full grid
+        uniform = Random(section["points_per_frame"])
+        validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
+        log.info(f"validation data: {len(frames)} frames, {len(validation)} points")
+    elif section["fraction"] > 0:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(samples), generator=generator)
+        n = max(1, int(round(section["fraction"] * len(samples))))
+        validation = samples.select(order[:n].sort()[0])
+        samples = samples.select(order[n:].sort()[0])
+        log.info(f"validation data: {n} of the training points, held out")
+    return samples, validation, calibration

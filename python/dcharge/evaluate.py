@@ -1,0 +1,146 @@
+"""Testing: a frozen model against reference densities, the baseline beside it. `dcharge test`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import check_frame, system_frames
+from .density import Density, PointDensity
+from .errors import InputError, log
+from .io.replacing import replacing
+from .metrics import Errors, pool
+from .predict import Predictor, load, track_points
+
+UNITS = (
+    ("nmae_percent", "NMAE", "%"),
+    ("nmae_percent_frame_mean", "NMAE (mean of frames)", "%"),
+    ("mae", "MAE", "e/A^3"),
+    ("rmse", "RMSE", "e/A^3"),
+    ("r2", "R2", ""),
+    ("max_error", "max error", "e/A^3"),
+    ("electron_error_percent", "electron count error", "%"),
+)
+
+
+def compare(predictor: Predictor, reference: Density | PointDensity, keep: bool = False, progress: bool = False):
+    """Errors of the model and of its baseline alone (None without one), and the prediction if `keep`.
+
+    Every point counts with its voxel volume (grids) or its weight (point data).
+    """
+    errors, base_errors = Errors(), Errors()
+    has_base = predictor.model.baseline is not None
+    grid = getattr(reference, "grid", None)
+    values = np.empty((1, reference.n_points), dtype=np.float32) if keep else None
+    if grid is None:
+        weight = 1.0 if reference.weight is None else reference.weight
+        rho, base = predictor.at(reference.structure, reference.positions, parts=True)
+        truth = reference.values[0]
+        errors.add(rho[0], truth, weight, integrable=False)
+        base_errors.add(base[0], truth, weight, integrable=False)
+        values = rho if keep else None
+    else:
+        tiles = predictor.tiles(reference.structure, grid, parts=True)
+        for index, rho, base in track_points(tiles, grid.n_points) if progress else tiles:
+            truth = reference.values_at(index)[0]
+            errors.add(rho[0], truth, grid.dv)
+            base_errors.add(base[0], truth, grid.dv)
+            if keep:
+                values[:, index] = rho
+    return errors, base_errors if has_base else None, values
+
+
+def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="cpu") -> dict:
+    """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.
+
+    models   list with one path; systems: list of paths; n: frames per system (0 = all)
+    prefix   writes <prefix>.<frame>.npz with reference and prediction, and <prefix>.summary.txt
+    """
+    if len(models) != 1:
+        raise InputError("test: one model expected")
+    predictor = load(models[0], device)
+    config = predictor.model.config
+    frames, model_errors, base_errors = [], [], []
+    entries = [{"path": str(s), "pbc": pbc, "field": field} for s in systems]
+    log.info("# ---------------output of dcharge test---------------")
+    for system in entries:
+        chosen = system_frames([system], "-s")
+        for frame in chosen[:n] if n else chosen:
+            reference = frame.read()
+            check_frame(reference, config["target"], config["type_map"])
+            started = time.perf_counter()
+            errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
+            seconds = time.perf_counter() - started
+            if prefix is not None:
+                write_detail(prefix, frame.name, reference, values)
+            model_errors.append(errors)
+            base_errors += [base] if base else []
+            result = errors.result()
+            frames.append(
+                {
+                    "system": system["path"],
+                    "name": frame.name,
+                    "metrics": result,
+                    "baseline": base.result() if base else None,
+                    "seconds": seconds,
+                }
+            )
+            log.info(f"{frame.name}: " + line(result, base.result() if base else None))
+    if not frames:
+        raise InputError("test: no frame found in the systems given")
+    report = {
+        "format": "dcharge-test",
+        "version": 1,
+        "model": [str(m) for m in models],
+        "target": config["target"],
+        "pooled": pool(model_errors),
+        "baseline": pool(base_errors) if base_errors else None,
+        "frames": frames,
+    }
+    table = summary(report)
+    for row in table:
+        log.info(row)
+    if prefix is not None:
+        write_text(f"{prefix}.summary.txt", "\n".join(table) + "\n")
+    if json_file is not None:
+        write_text(json_file, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def write_text(path, text: str) -> None:
+    """Write a small text file under a temporary name, then rename."""
+    with replacing(path) as temporary:
+        Path(temporary).write_text(text)
+
+
+def write_detail(prefix, name: str, reference, values) -> None:
+    """<prefix>.<frame>.npz: reference and predicted density, and the grid or the points."""
+    stem = name.replace("/", "_").replace("#", "_")
+    where = {"points": reference.positions} if isinstance(reference, PointDensity) else {"cell": reference.grid.cell}
+    predicted = np.asarray(values).reshape(reference.values[:1].shape)
+    with replacing(f"{prefix}.{stem}.npz") as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, reference=reference.values[:1], predicted=predicted, **where)
+
+
+def number(x) -> str:
+    """A metric for people: six digits, `-` where undefined."""
+    return "-" if x is None else f"{x:.6g}"
+
+
+def line(result: dict, base: dict | None) -> str:
+    """One frame in one line."""
+    text = f"NMAE {number(result['nmae_percent'])} %, max error {number(result['max_error'])} e/A^3"
+    return text + (f" (baseline alone {number(base['nmae_percent'])} %)" if base else "")
+
+
+def summary(report: dict) -> list[str]:
+    """The pooled table, model beside baseline."""
+    base = report["baseline"] or {}
+    rows = [f"# number of test frames : {len(report['frames'])}, points : {report['pooled']['n_points']}"]
+    rows.append(f"# {'':24s} {'model':>14s} {'baseline':>14s}")
+    for key, label, unit in UNITS:
+        rows.append(f"  {label:24s} {number(report['pooled'][key]):>14s} {number(base.get(key)):>14s} {unit}")
+    return rows

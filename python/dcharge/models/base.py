@@ -1,0 +1,88 @@
+"""Model: what every family shares. Encode the atoms of a structure once, then decode points in any number and order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from .baseline import AdditiveBaseline
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+# standardisation and baseline are estimated from at most this many points
+CALIBRATION_POINTS = 50_000
+
+
+class Model(nn.Module):
+    """rho(r) = baseline(r) + residual(r); a family defines `reach`, `encode`, `residual` and `features`.
+
+    config: the `model` section of the input, all defaults filled.
+    A density model has one output channel, the total density in e/Angstrom^3.
+    """
+
+    n_channels = 1
+
+    def __init__(self, config: dict):
+        super().__init__()
+        self.config = config
+        self.type_map: list[str] = list(config["type_map"])
+        self.dtype = DTYPES[config["precision"]]
+        self.baseline: AdditiveBaseline | None = None
+
+    @property
+    def n_types(self) -> int:
+        """Number of species."""
+        return len(self.type_map)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @property
+    def reach(self) -> float:
+        """How far a point sees, Angstrom."""
+        raise NotImplementedError
+
+    def encode(self, batch: Batch):
+        """Everything that depends on the atoms alone, computed once per structure. Default: nothing, the batch."""
+        return batch
+
+    def geometry(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Tensor | None:
+        """Parameter-free per-point tensor [n_points, ...] that a trainer may cache, or None."""
+        return None
+
+    def residual(self, cache, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+        """The network's part of the density [n_points, n_channels], e/Angstrom^3."""
+        raise NotImplementedError
+
+    def features(self, cache, points: Tensor, point_frame: Tensor) -> Tensor:
+        """Input of the last shared network, float64 [n_points, n_features]."""
+        raise NotImplementedError
+
+    def baseline_density(self, batch: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+        """The baseline's part [n_points, 1], e/Angstrom^3; zeros without a baseline."""
+        if self.baseline is None:
+            return torch.zeros((len(points), 1), dtype=self.dtype, device=points.device)
+        return self.baseline(self.baseline.moments(batch, points, point_frame, self.dtype))
+
+    def decode(self, cache, points: Tensor, point_frame: Tensor, geometry: Tensor | None = None) -> Tensor:
+        """Density at points.
+
+        points # [n_points, 3] float64, Angstrom; point_frame # [n_points] int64; geometry: as returned by
+        `geometry` for these points, if at hand. -> [n_points, n_channels] e/Angstrom^3
+        """
+        if geometry is None:
+            geometry = self.geometry(cache, points, point_frame)
+        rho = self.residual(cache, points, point_frame, geometry)
+        if self.baseline is not None:
+            rho = rho + self.baseline_density(cache, points, point_frame, geometry)
+        return rho
+
+    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor) -> None:
+        """Set the stored constants (baseline, standardisation) from training points. Called once, before training.
+
+        points # [n, 3], point_frame # [n], target # [n, 1] e/Angstrom^3
+        """
+        raise NotImplementedError

@@ -1,0 +1,75 @@
+"""The embedding net at every pair, as the Deep Charge paper prints it: exact, slow, the yardstick of the interpolant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..ops import neighbors, switch
+from ..ops.bases import solid_harmonics
+
+# 1/r has no value on a nucleus; closer than this the unsoftened environment is that of this distance (Angstrom)
+R_MIN = 0.01
+
+
+def frame_pairs(batch: Batch, points: Tensor, point_frame: Tensor, rcut: float):
+    """All (point, atom image) pairs within rcut: point index [e], atom index [e], vector [e, 3] (Angstrom, float64)."""
+    point_index, atom_index, vectors = [], [], []
+    for frame in torch.unique(point_frame).tolist():
+        p = torch.nonzero(point_frame == frame)[:, 0]
+        a = torch.nonzero(batch.atom_frame == frame)[:, 0]
+        index, shift = neighbors(batch.atoms[a], batch.cell[frame], batch.pbc[frame], rcut, targets=points[p])
+        i, j = p[index[0]], a[index[1]]
+        point_index.append(i)
+        atom_index.append(j)
+        vectors.append(batch.atoms[j] + shift.to(torch.float64) @ batch.cell[frame] - points[i])
+    if not point_index:
+        empty = torch.zeros(0, dtype=torch.int64, device=points.device)
+        return empty, empty, points.new_zeros((0, 3))
+    return torch.cat(point_index), torch.cat(atom_index), torch.cat(vectors)
+
+
+def pair_environment(vector: Tensor, l_max: int, rcut: float, rcut_smth: float, soft: float) -> tuple[Tensor, Tensor]:
+    """s [e] and R = s (Y_lm) [e, (l_max + 1)^2] of pairs (Eqs. 6 and 7 of the paper, softened as in ops.radial_moments)."""
+    r2 = vector.square().sum(-1)
+    positive = r2 > 0
+    r = torch.where(positive, torch.where(positive, r2, 1.0).sqrt(), 0.0)
+    softened = torch.sqrt(r2 + soft**2) if soft > 0 else r.clamp_min(R_MIN)
+    s = switch(r, rcut, rcut_smth) / softened
+    return s, s[:, None] * solid_harmonics(vector / softened[:, None], l_max)
+
+
+def exact_environment(batch, points, point_frame, embedding, radial: dict, scale: Tensor) -> Tensor:
+    """A [n_points, n_components, width] = sum_j R_j G(s_j), pair by pair.
+
+    embedding: one net per species; scale [l_max + 1]: divisors of R (and, for l = 0, of the net's input).
+    """
+    l_max = len(scale) - 1
+    i, j, vector = frame_pairs(batch, points, point_frame, radial["rcut"])
+    s, environment = pair_environment(vector, l_max, **radial)
+    orders = torch.repeat_interleave(torch.arange(l_max + 1), 2 * torch.arange(l_max + 1) + 1).to(scale.device)
+    environment = environment.to(scale.dtype) / scale[orders]
+    s = s.to(scale.dtype) / scale[0]
+    width = embedding[0][-1].weight.shape[0]
+    a = torch.zeros((len(points), len(orders), width), dtype=scale.dtype, device=points.device)
+    for t, net in enumerate(embedding):
+        chosen = torch.nonzero(batch.atom_type[j] == t)[:, 0]
+        g = net(s[chosen, None])
+        a = a.index_add(0, i[chosen], environment[chosen, :, None] * g[:, None, :])
+    return a
+
+
+def pair_statistics(batch: Batch, points: Tensor, point_frame: Tensor, l_max: int, radial: dict) -> tuple[int, Tensor]:
+    """Largest number of neighbours, and the root mean square of R per l [l_max + 1] (DeePMD-kit's N and dstd, davg = 0).
+
+    l = 0 has the standard deviation of s, the others the deviation per component, over real neighbours only.
+    """
+    i, _, vector = frame_pairs(batch, points, point_frame, radial["rcut"])
+    if not len(i):
+        return 1, torch.ones(l_max + 1, dtype=torch.float64)
+    s, environment = pair_environment(vector, l_max, **radial)
+    deviation = [s.std(unbiased=False)]
+    for order in range(1, l_max + 1):
+        deviation.append(environment[:, order**2 : (order + 1) ** 2].square().mean().sqrt())
+    return int(torch.bincount(i).max()), torch.stack(deviation).clamp_min(1e-2)

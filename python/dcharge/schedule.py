@@ -1,0 +1,54 @@
+"""Learning rate as a function of the step (and, for `plateau`, of the validation error)."""
+
+from __future__ import annotations
+
+import math
+
+
+class Schedule:
+    """`learning_rate` section -> rate per step.
+
+    exp      start_lr * rate^(step // decay_steps), rate such that stop_lr is reached at numb_steps (DeePMD-kit's rule)
+    cosine   half a cosine from start_lr to stop_lr
+    step     start_lr * gamma^(step // step_size)
+    plateau  start_lr * factor^k, k counts how often `patience` validations in a row brought no gain
+    Each is preceded by a linear rise over warmup_steps.
+    """
+
+    def __init__(self, config: dict, numb_steps: int):
+        self.config, self.numb_steps = config, numb_steps
+        self.state = {"drops": 0, "best": math.inf, "waited": 0}
+
+    def rate(self, step: int) -> float:
+        """Learning rate of `step`, counted from 0."""
+        c, start = self.config, self.config["start_lr"]
+        warmup = c.get("warmup_steps", 0)
+        if step < warmup:
+            return start * (step + 1) / warmup
+        done, total = step - warmup, max(1, self.numb_steps - warmup)
+        if c["type"] == "exp":
+            # DeePMD-kit lowers decay_steps where it would leave no decay at all
+            interval = c["decay_steps"] if c["decay_steps"] < total else max(1, total // 100)
+            decay = (c["stop_lr"] / start) ** (interval / total)
+            return start * decay ** (done // interval)
+        if c["type"] == "cosine":
+            return c["stop_lr"] + 0.5 * (start - c["stop_lr"]) * (1 + math.cos(math.pi * done / total))
+        if c["type"] == "step":
+            return start * c["gamma"] ** (done // c["step_size"])
+        return start * c["factor"] ** self.state["drops"]
+
+    def observe(self, error: float) -> None:
+        """Tell the schedule a validation error (only `plateau` listens)."""
+        if self.config["type"] != "plateau":
+            return
+        s = self.state
+        if error < s["best"]:
+            s["best"], s["waited"] = error, 0
+        else:
+            s["waited"] += 1
+            if s["waited"] >= self.config["patience"]:
+                s["drops"], s["waited"] = s["drops"] + 1, 0
+
+    def finished(self, step: int) -> bool:
+        """Whether training ends before numb_steps (plateau below stop_lr)."""
+        return self.config["type"] == "plateau" and self.rate(step) < self.config["stop_lr"]

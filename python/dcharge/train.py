@@ -1,0 +1,348 @@
+"""Training: batches of sampled points, loss, schedule, validation, checkpoints. `dcharge train`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import __version__, checkpoint
+from .dataset import Samples, training_and_validation
+from .errors import InputError, log
+from .io.replacing import replacing
+from .loss import make_loss
+from .metrics import Errors
+from .models import Model, make_model
+from .progress import track
+from .schedule import Schedule
+
+CHUNK = 8192
+COLUMNS = ("step", "nmae_val", "nmae_trn", "rmse_val", "rmse_trn", "lr", "seconds")
+
+
+class GeometryCache:
+    """Parameter-free geometry of sampled points, kept up to `budget` bytes and computed again beyond it."""
+
+    def __init__(self, model: Model, samples: Samples, batch, budget: float):
+        self.model, self.samples, self.batch = model, samples, batch
+        self.stored: Tensor | None = None
+        if not len(samples):
+            return
+        probe = self._compute(slice(0, 1))
+        if probe is None or budget <= 0:
+            return
+        n = min(len(samples), int(budget // (probe.numel() * probe.element_size())))
+        if n < len(samples):
+            log.info(f"cache_gb holds {n} of {len(samples)} points; the others are computed at every step")
+        if n == 0:
+            return
+        self.stored = probe.new_empty((n, *probe.shape[1:]))
+        for start in track(range(0, n, CHUNK), desc="radial moments"):
+            stop = min(start + CHUNK, n)
+            self.stored[start:stop] = self._compute(slice(start, stop))
+
+    def _compute(self, index):
+        return self.model.geometry(self.batch, self.samples.points[index], self.samples.frame[index])
+
+    def __call__(self, index: Tensor) -> Tensor | None:
+        """Geometry of the points `index` [n]."""
+        if self.stored is None:
+            return self._compute(index)
+        n = len(self.stored)
+        if n == len(self.samples):
+            return self.stored[index]
+        held = index < n
+        out = self.stored.new_empty((len(index), *self.stored.shape[1:]))
+        out[held] = self.stored[index[held]]
+        out[~held] = self._compute(index[~held])
+        return out
+
+
+class Batches:
+    """Point indices of every step, a function of seed and step alone: a restart continues the same sequence."""
+
+    def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
+        self.n, self.seed = len(samples), seed
+        self.size = min(batch_size, self.n)
+        self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
+        self.starts = torch.cumsum(self.counts, 0) - self.counts
+        self.frames = min(frames_per_batch, len(self.counts))
+        self.epoch, self.order = -1, None
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+
+    def __call__(self, step: int) -> Tensor:
+        """Indices [batch_size] into the samples."""
+        if self.frames:
+            g = self._generator(step)
+            chosen = torch.randperm(len(self.counts), generator=g)[: self.frames]
+            chosen = chosen[self.counts[chosen] > 0]
+            each = max(1, self.size // max(1, len(chosen)))
+            return torch.cat(
+                [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
+            )
+        per_epoch = self.n // self.size
+        epoch, position = divmod(step, per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, torch.randperm(self.n, generator=self._generator(epoch))
+        return self.order[position * self.size : (position + 1) * self.size]
+
+
+class Average:
+    """Exponential moving average of the trainable parameters, with the usual warm-up of its decay."""
+
+    def __init__(self, model: Model, decay: float):
+        self.decay, self.count = decay, 0
+        self.values = {k: p.detach().clone() for k, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: Model) -> None:
+        """Mix in the present parameters."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        for k, p in model.named_parameters():
+            self.values[k].lerp_(p, 1.0 - decay)
+
+    @torch.no_grad()
+    def swap(self, model: Model) -> None:
+        """Exchange the model's parameters with the average; call twice to undo."""
+        for k, p in model.named_parameters():
+            held = p.detach().clone()
+            p.copy_(self.values[k])
+            self.values[k] = held
+
+
+def make_optimizer(config: dict, parameters, rate: float):
+    """torch optimiser from the `optimizer` section."""
+    options = {k: v for k, v in config.items() if k != "type"}
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return kinds[config["type"]](parameters, lr=rate, **options)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` -> device; InputError where cuda is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("training/device: 'cuda' asked for, but torch sees no CUDA device")
+    return torch.device(name)
+
+
+class Trainer:
+    """One training run, described by a normalised input."""
+
+    def __init__(self, config: dict, restart=None, init_model=None):
+        self.config, training = config, config["training"]
+        self.device = choose_device(training.get("device", "auto"))
+        self.folder = Path(".")
+        self.prefix = training["save_ckpt"]
+        self.model = make_model(config["model"], training["seed"]).to(self.device)
+        content = None
+        if restart or init_model:
+            content = checkpoint.load(checkpoint.resolve(restart or init_model), checkpoint.CHECKPOINT, self.device)
+            self._check_same_model(content, restart or init_model)
+            self.model.load_state_dict(checkpoint.tensors(content, "state"))
+
+        samples, validation, calibration = training_and_validation(config)
+        self.samples = samples.to(self.device)
+        self.validation = None if validation is None else validation.to(self.device)
+        batch = self.samples.batch(self.model.type_map, self.device)
+        if content is None:
+            calibration = shuffled(calibration, training["seed"]).to(self.device)
+            self.model.calibrate(batch, calibration.points, calibration.frame, calibration.target)
+        budget = training["cache_gb"] * 1e9
+        self.geometry = GeometryCache(self.model, self.samples, batch, budget)
+        self.batch = batch
+        if self.validation is not None:
+            used = 0 if self.geometry.stored is None else self.geometry.stored.nbytes
+            self.validation_batch = self.validation.batch(self.model.type_map, self.device)
+            self.validation_geometry = GeometryCache(self.model, self.validation, self.validation_batch, budget - used)
+
+        data = training["training_data"]
+        self.batches = Batches(self.samples, data["batch_size"], data["frames_per_batch"], training["seed"])
+        self.schedule = Schedule(config["learning_rate"], training["numb_steps"])
+        self.loss = make_loss(config["loss"])
+        self.optimizer = make_optimizer(config["optimizer"], self.model.parameters(), self.schedule.rate(0))
+        self.average = Average(self.model, training["ema"]) if training["ema"] else None
+        self.step, self.best, self.elapsed = 0, math.inf, 0.0
+        if restart:
+            self._resume(content)
+
+    def _check_same_model(self, content: dict, path) -> None:
+        saved, mine = checkpoint.section(content, "config")["model"], self.config["model"]
+        for key in sorted(set(saved) | set(mine)):
+            if saved.get(key) != mine.get(key):
+                raise InputError(f"{path}: model/{key} is {saved.get(key)} there and {mine.get(key)} in the input")
+
+    def _resume(self, content: dict) -> None:
+        run = checkpoint.section(content, "run")
+        self.step, self.elapsed = run["step"], run["elapsed"]
+        self.best = math.inf if run["best"] is None else run["best"]
+        self.schedule.state = run["schedule"]
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.average is not None and checkpoint.tensors(content, "ema"):
+            self.average.values = checkpoint.tensors(content, "ema")
+            self.average.count = run["ema_count"]
+        log.info(f"restart from step {self.step}")
+
+    def content(self) -> dict:
+        """What a checkpoint holds."""
+        run = {
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "best": None if math.isinf(self.best) else self.best,
+            "schedule": self.schedule.state,
+            "ema_count": self.average.count if self.average else 0,
+        }
+        out = {
+            "format": checkpoint.CHECKPOINT,
+            "version": 1,
+            "config": json.dumps(self.config),
+            "run": json.dumps(run),
+            "dcharge": __version__,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        out |= {f"state/{k}": v for k, v in self.model.state_dict().items()}
+        if self.average:
+            out |= {f"ema/{k}": v for k, v in self.average.values.items()}
+        return out
+
+    def save(self) -> None:
+        """Write model.ckpt-<step>.pt, point `checkpoint` to it and drop the oldest ones."""
+        name = f"{self.prefix}-{self.step}.pt"
+        checkpoint.save(self.folder / name, self.content())
+        with replacing(self.folder / "checkpoint") as temporary:
+            Path(temporary).write_text(name + "\n")
+        kept = sorted(
+            (int(p.stem.rsplit("-", 1)[1]), p)
+            for p in self.folder.glob(f"{self.prefix}-*.pt")
+            if p.stem.rsplit("-", 1)[1].isdigit()
+        )
+        for _, path in kept[: -self.config["training"]["max_ckpt_keep"]]:
+            path.unlink()
+
+    def train_step(self) -> Errors:
+        """One optimiser step; returns the errors of its batch."""
+        index = self.batches(self.step).to(self.device)
+        s = self.samples
+        rate = self.schedule.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        cache = self.model.encode(self.batch)
+        predicted = self.model.decode(cache, s.points[index], s.frame[index], self.geometry(index))
+        target = s.target[index].to(predicted.dtype)
+        loss = self.loss(predicted, target, s.weight[index].to(predicted.dtype))
+        if not torch.isfinite(loss):
+            raise InputError(f"training: the loss is {loss.item()} at step {self.step}; lower learning_rate/start_lr")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.model)
+        self.step += 1
+        errors = Errors()
+        errors.add(predicted.detach().cpu(), target.cpu(), s.weight[index].cpu().numpy(), integrable=False)
+        return errors
+
+    @torch.no_grad()
+    def validate(self) -> Errors | None:
+        """Errors on the validation points, with averaged weights where there are any."""
+        s = self.validation
+        if s is None:
+            return None
+        if self.average:
+            self.average.swap(self.model)
+        errors = Errors()
+        cache = self.model.encode(self.validation_batch)
+        for start in range(0, len(s), CHUNK):
+            index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
+            rho = self.model.decode(cache, s.points[index], s.frame[index], self.validation_geometry(index))
+            errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
+        if self.average:
+            self.average.swap(self.model)
+        return errors
+
+    def _report(self, curve, trained: Errors) -> None:
+        validated = self.validate()
+        nan = float("nan")
+        t = trained.result()
+        v = validated.result() if validated else {"nmae_percent": nan, "rmse": nan}
+        rate = self.schedule.rate(self.step - 1)
+        row = (v["nmae_percent"], t["nmae_percent"], v["rmse"], t["rmse"], rate, self.elapsed)
+        curve.write(f"{self.step:10d}" + "".join(f" {nan if x is None else x:12.5e}" for x in row) + "\n")
+        curve.flush()
+        left = self.elapsed / max(self.step, 1) * (self.config["training"]["numb_steps"] - self.step)
+        log.info(
+            f"batch {self.step}: trn: nmae = {t['nmae_percent']:.3f} %, rmse = {t['rmse']:.2e}, "
+            + (f"val: nmae = {v['nmae_percent']:.3f} %, rmse = {v['rmse']:.2e}, " if validated else "")
+            + f"lr = {rate:.2e}, total wall time = {self.elapsed:.1f} s, eta = {left:.0f} s"
+        )
+        if validated:
+            self.schedule.observe(v["nmae_percent"])
+            if v["nmae_percent"] < self.best:
+                self.best = v["nmae_percent"]
+                checkpoint.save(self.folder / f"{self.prefix}.best.pt", self.content())
+
+    def run(self) -> None:
+        """Train to numb_steps, or until the schedule ends it; an interrupt writes a checkpoint first."""
+        training = self.config["training"]
+        log.info(f"model: {sum(p.numel() for p in self.model.parameters())} parameters, {self.model.type_map}")
+        log.info(f"start to train {training['numb_steps']} steps")
+        with open_curve(self.folder / training["disp_file"], self.step) as curve:
+            started = time.perf_counter() - self.elapsed
+            saved = self.step
+            try:
+                while self.step < training["numb_steps"] and not self.schedule.finished(self.step):
+                    trained = self.train_step()
+                    self.elapsed = time.perf_counter() - started
+                    if self.step % training["disp_freq"] == 0 or self.step == training["numb_steps"]:
+                        self._report(curve, trained)
+                    if self.step % training["save_freq"] == 0:
+                        self.save()
+                        saved = self.step
+                    if 0 < training["max_minutes"] < self.elapsed / 60:
+                        log.warning(f"max_minutes reached at step {self.step} of {training['numb_steps']}")
+                        break
+            except KeyboardInterrupt:
+                if self.step > saved:
+                    self.save()
+                    log.warning(f"interrupted; saved step {self.step}: continue with -r {self.prefix}-{self.step}.pt")
+                raise
+            if self.step > saved or not (self.folder / "checkpoint").exists():
+                self.save()
+        log.info(f"trained model saved: {self.prefix}-{self.step}.pt")
+
+
+def shuffled(samples: Samples, seed: int) -> Samples:
+    """The points in random order: the first n of them are a fair sample of all frames."""
+    generator = torch.Generator().manual_seed(seed)
+    return samples.select(torch.randperm(len(samples), generator=generator))
+
+
+def open_curve(path: Path, step: int):
+    """Learning curve file, appended to on restart after dropping rows beyond `step`; readable by numpy.genfromtxt."""
+    header = "#" + f"{COLUMNS[0]:>9s}" + "".join(f" {name:>12s}" for name in COLUMNS[1:]) + "\n"
+    rows = []
+    if step and path.exists():
+        rows = [r for r in path.read_text().splitlines(True) if not r.startswith("#") and int(r.split()[0]) <= step]
+    with replacing(path) as temporary:
+        Path(temporary).write_text(header + "".join(rows))
+    return open(path, "a")
+
+
+def train(config: dict, restart=None, init_model=None, output="out.json") -> Trainer:
+    """Train as a normalised input says; writes out.json, lcurve.out and checkpoints into the current folder."""
+    trainer = Trainer(config, restart, init_model)
+    if output:
+        with replacing(output) as temporary:
+            Path(temporary).write_text(json.dumps(config, indent=2) + os.linesep)
+    trainer.run()
+    return trainer
