@@ -12,8 +12,17 @@ import numpy as np
 
 from ..density import Density, PointDensity
 
-_LATER = {"read_structures": "structures", "open_writer": "writers", "HDF5Writer": "hdf5", "PointWriter": "points",
-          "open_system": "systems", "Frame": "systems", "System": "systems", "check_electrons": "electrons"}
+_LATER = {
+    "read_structures": "structures",
+    "read_structure": "structures",
+    "open_writer": "writers",
+    "HDF5Writer": "hdf5_writer",
+    "PointWriter": "points_writer",
+    "open_system": "systems",
+    "Frame": "systems",
+    "System": "systems",
+    "check_electrons": "electrons",
+}
 
 __all__ = ["read", "read_frames", "write", *_LATER]
 

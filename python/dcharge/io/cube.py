@@ -1,4 +1,4 @@
-"""Gaussian cube files. Bohr and e/bohr^3 in the file, z fastest; voxel vectors; point (i, j, k) at origin + i a + j b + k c.
+"""Gaussian cube files: Bohr and e/bohr^3, z fastest, voxel vectors; point (i, j, k) lies at origin + i a + j b + k c.
 
 A negative number of voxels along the first axis says that lengths are in Angstrom (the density stays e/bohr^3).
 dcharge writes Bohr, six significant digits, and its tag (periodicity, field, kind) in the first comment line.
@@ -98,17 +98,24 @@ def read(source: Source, index: int = 0, dtype=np.float64) -> Density:
     values = np.empty((1, *header.grid.shape), dtype=dtype)
     with source.errors():
         offset, line, bad, bad_line = _io.parse(
-            data, stream.tell(), header.more["lines"] + 1, values.reshape(-1), 1.0 / Bohr**3)
+            data, stream.tell(), header.more["lines"] + 1, values.reshape(-1), 1.0 / Bohr**3
+        )
     if bad:
         raise InputError(f"{source.name}: {bad} values are nan or inf, the first in line {bad_line}")
-    rest = bytes(data[offset: offset + 4096]).split()
+    rest = bytes(data[offset : offset + 4096]).split()
     if rest:
-        raise InputError(f"{source.name}: line {line}: more values than the {header.n_points} of the "
-                         f"{'x'.join(map(str, header.grid.shape))} grid, or text behind them")
+        raise InputError(
+            f"{source.name}: line {line}: more values than the {header.n_points} of the "
+            f"{'x'.join(map(str, header.grid.shape))} grid, or text behind them"
+        )
     info = {"file": source.name, "format": NAME, "comment": header.comment}
     if header.more["code"]:
         info["code"] = header.more["code"]
     return Density(header.structure, header.grid, values, header.kind, info)
+
+
+def _row(first: int, numbers) -> str:
+    return f"{first:5d} " + " ".join(f"{x:19.12f}" for x in numbers)
 
 
 def write(density: Density, path, *, comment: str | None = None, digits: int = DIGITS) -> None:
@@ -122,11 +129,13 @@ def write(density: Density, path, *, comment: str | None = None, digits: int = D
     if comment is None:
         comment = density.source.get("comment") or density.source.get("file") or ""
     comment = next((c for c in reversed(str(comment).split("\n")) if c.strip() and not read_tag(c)[0]), "")
-    head = [write_tag(structure, density.kind), comment.strip()[:200] or "electron density, e/bohr^3",
-            "%5d %19.12f %19.12f %19.12f" % (len(structure), *(grid.origin / Bohr))]
-    head += ["%5d %19.12f %19.12f %19.12f" % (n, *(step / Bohr)) for n, step in zip(grid.shape, grid.steps, strict=True)]
-    head += ["%5d %11.6f %19.12f %19.12f %19.12f" % (z, z, *(r / Bohr))
-             for z, r in zip(structure.numbers, structure.positions, strict=True)]
+    head = [
+        write_tag(structure, density.kind),
+        comment.strip()[:200] or "electron density, e/bohr^3",
+        _row(len(structure), grid.origin / Bohr),
+    ]
+    head += [_row(n, step / Bohr) for n, step in zip(grid.shape, grid.steps, strict=True)]
+    head += [_row(z, (z, *(r / Bohr))) for z, r in zip(structure.numbers, structure.positions, strict=True)]
     rows = np.ascontiguousarray(density.total).reshape(-1, grid.shape[2])
     step = max(1, 200_000 // rows.shape[1])
     with replacing_file(path) as stream:

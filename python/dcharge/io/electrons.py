@@ -16,6 +16,8 @@ def check_electrons(density: Density, expected: float | None, tolerance: float =
     found = density.electrons()
     if abs(found - expected) <= tolerance * abs(expected):
         return True
-    log.warning(f"{density.name}: holds {found:.4f} electrons, {expected:g} expected "
-                f"({100 * (found / expected - 1) if expected else float('inf'):+.2f} %)")
+    log.warning(
+        f"{density.name}: holds {found:.4f} electrons, {expected:g} expected "
+        f"({100 * (found / expected - 1) if expected else float('inf'):+.2f} %)"
+    )
     return False

@@ -58,8 +58,10 @@ def _species(lines: Lines, comment: str):
         symbols = [symbol_of(t) for t in comment.split()]
         symbols = [s for s in symbols if s in atomic_numbers and s != "X"]
         if len(symbols) != len(counts):
-            lines.fail(f"no species line (VASP 4), and the comment '{comment.strip()[:40]}' does not name "
-                       f"{len(counts)} species; write the symbols into the first line or above the counts")
+            lines.fail(
+                f"no species line (VASP 4), and the comment '{comment.strip()[:40]}' does not name "
+                f"{len(counts)} species; write the symbols into the first line or above the counts"
+            )
         return symbols, counts
     tokens = text.split()
     if not tokens:
@@ -110,6 +112,10 @@ def looks(head: bytes) -> bool:
     return all(len(_io.numbers(line, 4)) == 3 for line in lines[1:])
 
 
+def _row(numbers, width: int) -> str:
+    return "".join(f"{x:{width}.16f}" for x in numbers)
+
+
 def poscar_text(structure: Structure, comment: str) -> str:
     """POSCAR header of a structure, order of atoms kept (species repeat where they alternate)."""
     numbers = structure.numbers
@@ -117,9 +123,9 @@ def poscar_text(structure: Structure, comment: str) -> str:
     counts = np.diff(np.r_[starts, len(numbers)])
     fractional = structure.positions @ np.linalg.inv(structure.cell)
     rows = [comment.replace("\n", " ")[:200] or "dcharge", "   1.0"]
-    rows += [" %21.16f %21.16f %21.16f" % tuple(row) for row in structure.cell]
+    rows += [_row(row, 22) for row in structure.cell]
     rows.append(" ".join(f"{chemical_symbols[numbers[i]]:>5s}" for i in starts))
     rows.append(" ".join(f"{n:5d}" for n in counts))
     rows.append("Direct")
-    rows += [" %19.16f %19.16f %19.16f" % tuple(row) for row in fractional]
+    rows += [_row(row, 20) for row in fractional]
     return "\n".join(rows) + "\n"

@@ -22,7 +22,9 @@ def _one_line(path):
     except OSError as error:
         raise InputError(f"cannot write {path}: {_reason(error)}") from error
     except RuntimeError as error:  # torch.save and HDF5 do not raise OSError
-        if not any(word in str(error).lower() for word in ("failed writing", "no space", "can't write", "unable to write")):
+        if not any(
+            word in str(error).lower() for word in ("failed writing", "no space", "can't write", "unable to write")
+        ):
             raise
         raise InputError(f"cannot write {path}: {str(error).splitlines()[0][:120]}") from error
 

@@ -132,7 +132,7 @@ class Source:
         if self.is_member:
             if self.offset < 0:
                 with tarfile.open(self.path, "r:*") as archive:
-                    data = archive.extractfile(self.name[len(str(self.path)) + 1:]).read()
+                    data = archive.extractfile(self.name[len(str(self.path)) + 1 :]).read()
             else:
                 with open(self.path, "rb") as stream:
                     stream.seek(self.offset)

@@ -98,7 +98,7 @@ class Frame:
 
     @property
     def kind(self) -> str:
-        """"density" or "response"."""
+        """ "density" or "response"."""
         return self.header.kind
 
     @property
@@ -170,6 +170,7 @@ def _density_file(name: str) -> bool:
 
 def _one_per_calculation(names: list[str], folder: str) -> list[str]:
     """Of CHGCAR, CHG, AECCAR and PARCHG of one calculation keep the first kind that is there."""
+
     def kind(name):
         found = vasp.DENSITY.search(name)
         return found[2].upper() if found and not name.lower().split(".")[-1].startswith("cub") else None
@@ -179,8 +180,10 @@ def _one_per_calculation(names: list[str], folder: str) -> list[str]:
     kept = [n for n in names if kind(n) in (None, best)]
     left = sorted(set(names) - set(kept))
     if left:
-        say_once(f"io.left:{folder}", f"{folder}: {', '.join(left[:4])} not used"
-                                      + (f" beside {best}" if best else "; name the file to use it"))
+        say_once(
+            f"io.left:{folder}",
+            f"{folder}: {', '.join(left[:4])} not used" + (f" beside {best}" if best else "; name the file to use it"),
+        )
     return kept
 
 

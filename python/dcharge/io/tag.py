@@ -1,6 +1,6 @@
 """The words dcharge leaves in a comment line of formats that have no place for periodicity, field and kind.
 
-    dcharge density; pbc T T F; field 0.0 0.0 -1.0 V/Angstrom
+dcharge density; pbc T T F; field 0.0 0.0 -1.0 V/Angstrom
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ def read_tag(comment: str):
 def said_periodic(label: str) -> np.ndarray:
     """Periodicity of a file that says nothing about it."""
     if not _given.get():
-        say_once("io.periodic", f"{label} does not say which axes are periodic: taken as periodic along all three "
-                                "(where that is wrong give --pbc T T F, or \"pbc\" of the system)")
+        say_once(
+            "io.periodic",
+            f"{label} does not say which axes are periodic: taken as periodic along all three "
+            '(where that is wrong give --pbc T T F, or "pbc" of the system)',
+        )
     return np.array([True, True, True])
 
 

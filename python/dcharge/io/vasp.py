@@ -95,8 +95,9 @@ class _Tail:
         elif words:
             found = len(_io.numbers(line, len(line)))
             if self.expected is not None and self.numbers < self.expected and found < len(words):
-                self.lines.fail(f"an augmentation occupancy expected, found '{text.strip()[:40]}'",
-                                self.lines.number + 1)
+                self.lines.fail(
+                    f"an augmentation occupancy expected, found '{text.strip()[:40]}'", self.lines.number + 1
+                )
             self.numbers += found
         self.text.append(line)
         return True
@@ -104,8 +105,10 @@ class _Tail:
     def complete(self, where: str) -> None:
         """Raise InputError if the occupancies of the last atom are cut short."""
         if self.expected is not None and self.numbers < self.expected:
-            self.lines.fail(f"{where.strip()[:40] or 'the file ends'} after {self.numbers} of the {self.expected} "
-                            f"augmentation occupancies of atom {self.atoms}")
+            self.lines.fail(
+                f"{where.strip()[:40] or 'the file ends'} after {self.numbers} of the {self.expected} "
+                f"augmentation occupancies of atom {self.atoms}"
+            )
 
     def result(self, more: str) -> tuple[str, str]:
         """(text, what follows: "block", "frame" or "end")."""
@@ -118,7 +121,7 @@ class _Tail:
 
 
 def _tail(lines: Lines, shape, n_atoms: int) -> tuple[str, str]:
-    """Text behind a block, up to the grid line of the next block ("block"), a new frame ("frame") or the end ("end")."""
+    """Text behind a block and what follows: the next block ("block"), a new frame ("frame") or nothing ("end")."""
     stream, tail = lines.stream, _Tail(lines, n_atoms)
     while True:
         at = stream.tell()
@@ -146,7 +149,7 @@ def _walk(source: Source, data, dtype):
         start = stream.tell()
         header = _read_header(lines, start)
         shape, volume = header.grid.shape, header.structure.volume
-        head = bytes(data[start: stream.tell() - len(lines.text)]).decode("latin-1")
+        head = bytes(data[start : stream.tell() - len(lines.text)]).decode("latin-1")
         blocks, tails, bad, bad_line, more, per_line = [], [], 0, 0, "block", None
         while more == "block":
             if len(blocks) == 4:
@@ -162,7 +165,8 @@ def _walk(source: Source, data, dtype):
                 else:
                     block = np.empty(shape, dtype=dtype)
                     offset, line, n, where = _io.parse(
-                        data, stream.tell(), lines.number + 1, block, 1.0 / volume, x_fastest=True)
+                        data, stream.tell(), lines.number + 1, block, 1.0 / volume, x_fastest=True
+                    )
                     bad, bad_line = bad + n, bad_line or where
             blocks.append(block)
             stream.seek(offset)
@@ -175,7 +179,9 @@ def _walk(source: Source, data, dtype):
         if bad:
             raise InputError(f"{source.name}: {bad} values are nan or inf, the first in line {bad_line}")
         if len(blocks) == 3:
-            raise InputError(f"{source.name}: 3 density blocks; 1 (total), 2 (total, spin) or 4 (noncollinear) expected")
+            raise InputError(
+                f"{source.name}: 3 density blocks; 1 (total), 2 (total, spin) or 4 (noncollinear) expected"
+            )
         if len(blocks) == 4:
             say_once("io.vasp.noncollinear", f"{source.name}: noncollinear; only the total density is read")
             blocks, tails = blocks[:1], tails[:1]
@@ -238,13 +244,19 @@ def _header_text(density: Density, kept: dict, comment) -> str:
             old, words = read_poscar(Lines(io.BytesIO(kept["header"].encode("latin-1")), "header"))
         except InputError:
             old = None
-        if (old is not None and np.array_equal(old.numbers, structure.numbers)
-                and np.allclose(old.positions, structure.positions, rtol=0, atol=1e-9)
-                and np.allclose(old.cell, structure.cell, rtol=0, atol=1e-9)):
+        if (
+            old is not None
+            and np.array_equal(old.numbers, structure.numbers)
+            and np.allclose(old.positions, structure.positions, rtol=0, atol=1e-9)
+            and np.allclose(old.cell, structure.cell, rtol=0, atol=1e-9)
+        ):
             kind, pbc, field = read_tag(words)
             plain = structure.pbc.all() and structure.field is None and density.kind == "density"
-            same = kind == density.kind and np.array_equal(pbc, structure.pbc) and (
-                structure.field is None if field is None else np.array_equal(field, structure.field))
+            same = (
+                kind == density.kind
+                and np.array_equal(pbc, structure.pbc)
+                and (structure.field is None if field is None else np.array_equal(field, structure.field))
+            )
             if same or (plain and kind is None):
                 return kept["header"]
     comment = comment or str(density.source.get("comment") or density.source.get("file") or "").split("\n")[-1]
@@ -264,15 +276,17 @@ def write(density: Density, path, *, comment: str | None = None, per_line: int |
     tails = kept.get("tails", [])
     if len(tails) != len(density.values):
         if any("augmentation" in t for t in tails):
-            log.warning(f"{path}: written without the augmentation occupancies of {density.name}, "
-                        f"which has {len(tails)} channels instead of {len(density.values)}")
+            log.warning(
+                f"{path}: written without the augmentation occupancies of {density.name}, "
+                f"which has {len(tails)} channels instead of {len(density.values)}"
+            )
         tails = [""] * len(density.values)
     volume, shape = density.structure.volume, density.grid.shape
     step = max(8, 300_000 // (shape[0] * shape[1]) // 8 * 8)
     with replacing_file(path) as stream:
         stream.write(_header_text(density, kept, comment).encode("latin-1", "replace"))
         for values, tail in zip(density.values, tails, strict=True):
-            stream.write(("%5d%5d%5d\n" % shape if max(shape) < 10000 else "%d %d %d\n" % shape).encode())
+            stream.write("".join(f" {n:4d}" for n in shape).encode() + b"\n")
             values = np.ascontiguousarray(values)
             for start in range(0, shape[2], step):
                 stop = min(start + step, shape[2])
