@@ -141,6 +141,8 @@ def test_decay_steps_are_lowered_as_in_deepmd(steps, lowered):
         ("model/descriptor/n_radial", 3.5, "an integer from 2 to 128 expected, 3.5 given"),
         ("model/descriptor/neuron", 20, "a list of one or more positive integers expected, 20 given"),
         ("model/descriptor/neuron/1", None, None),
+        ("model/descriptor/rcut", float("inf"), "a positive number expected, inf given"),
+        ("training/numb_steps", 10**400, "a positive integer expected, an integer beyond 64 bits given"),
         ("model/standardize", "yes", "true or false expected, the string 'yes' given"),
         ("model/standardize", 1, "true or false expected, 1 given"),
         ("model/type_map", "Si", "a list of one or more chemical symbols expected, the string 'Si' given"),

@@ -19,7 +19,7 @@ from .shared import add_logging, logging_as
 COMMANDS = {
     "train": "train a model on DFT densities",
     "freeze": "make a frozen model of a checkpoint",
-    "test": "errors of frozen models on known densities",
+    "test": "errors of a frozen model on known densities",
     "predict": "densities of structures on a grid",
     "convert": "convert densities between file formats",
     "plot": "picture of a prediction beside the reference",

@@ -70,7 +70,7 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
 
 
 def add_surroundings(parser: argparse.ArgumentParser) -> None:
-    """--pbc and --field, for files that do not say."""
+    """--pbc and --field, in place of what the files say."""
     # argparse takes -1e-3 for an option in Python below 3.14; there is no option that looks like a number here
     parser._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
     parser.add_argument(
@@ -78,14 +78,14 @@ def add_surroundings(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         type=_flag,
         metavar=("A", "B", "C"),
-        help="periodic axes where a file does not say, e.g. T T F",
+        help="periodic axes, in place of what the files say, e.g. T T F",
     )
     parser.add_argument(
         "--field",
         nargs=3,
         type=number,
         metavar=("X", "Y", "Z"),
-        help="electric field in V/Angstrom where a file does not say",
+        help="electric field in V/Angstrom, in place of what the files say",
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .shared import add_surroundings, natural
 
-HELP = "Errors of one or more frozen models on known densities, on the full grid, beside those of the baseline alone."
+HELP = "Errors of a frozen model on known densities, on the full grid, beside those of its baseline alone."
 
 
 def add_arguments(parser) -> None:
     """Arguments of `dcharge test`."""
     parser.add_argument(
-        "-m", "--model", nargs="+", default=["frozen.pth"], metavar="FILE", help="frozen models; several: their mean"
+        "-m", "--model", nargs="+", default=["frozen.pth"], metavar="FILE", help="frozen model (default: frozen.pth)"
     )
     parser.add_argument(
         "-s", "--system", nargs="+", required=True, metavar="PATH", help="files or folders with densities"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args, get_origin
 
 from dargs import Argument
@@ -21,6 +20,7 @@ TYPE_WORDS = {
     list[float]: "a list of numbers",
     list[str]: "a list of strings",
 }
+LARGEST = 2**63 - 1  # what a kernel can count to; larger numbers, inf and nan are none
 # keys of DeePMD-kit's input that a user will paste here
 DEEPMD_KEYS = {
     "sel": "neighbours need no upper limit here; remove it",
@@ -44,6 +44,8 @@ def described(value) -> str:
         return f"the list {text if len(text) <= 40 else text[:36] + ' ...]'}"
     if isinstance(value, str):
         return f"the string '{value if len(value) <= 40 else value[:37] + '...'}'"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "an integer beyond 64 bits"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -70,7 +72,9 @@ def _cast(value, kind):
         return [_cast(v, get_args(kind)[0]) for v in value]
     if isinstance(value, bool) != (kind is bool):
         raise TypeError
-    if kind is float and isinstance(value, (int, float)) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+        raise TypeError
+    if kind is float and isinstance(value, (int, float)):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)

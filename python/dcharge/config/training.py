@@ -44,8 +44,14 @@ AT_LEAST_ONE = Rule(lambda v: len(v) > 0, "a list of one or more systems", {"min
 
 SYSTEM = (
     key("path", str, doc="File, folder or pattern; relative to the current folder.", rule=WORD),
-    key("pbc", [list[bool], list[int], None], None, "Periodic axes, where the file does not say, e.g. [1, 1, 0].", PBC),
-    key("field", [list[float], None], None, "Electric field in V/Angstrom, where the file does not say.", VECTOR),
+    key(
+        "pbc",
+        [list[bool], list[int], None],
+        None,
+        "Periodic axes, in place of what the file says, e.g. [1, 1, 0].",
+        PBC,
+    ),
+    key("field", [list[float], None], None, "Electric field in V/Angstrom, in place of what the file says.", VECTOR),
 )
 
 
