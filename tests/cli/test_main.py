@@ -122,6 +122,8 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
         (ModuleNotFoundError("No module named 'h5py'", name="h5py"),
          "Python package 'h5py' is not installed; run: pip install h5py"),
+        (ImportError("cannot import name '_io' from 'dcharge' (x)", name="dcharge"),
+         "the compiled parts of dcharge are missing; run: pip install ."),
         (ValueError("two\nlines"), "ValueError: two lines (this is a bug; run again with -v DEBUG)"),
     ],
 )  # fmt: skip

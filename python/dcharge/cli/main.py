@@ -75,6 +75,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != "dcharge":
         package = error.name.split(".")[0]
         return f"Python package '{package}' is not installed; run: pip install {package}"
+    if isinstance(error, ImportError) and error.name == "dcharge" and "import name '_" in text:
+        return "the compiled parts of dcharge are missing; run: pip install ."
     return f"{kind}: {text} (this is a bug; run again with -v DEBUG)"
 
 
