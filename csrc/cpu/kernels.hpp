@@ -1,0 +1,65 @@
+// What the kernels of one instruction set offer. Plain data and raw pointers: this header is seen by translation units
+// compiled with different instruction sets, so it must not contain inline functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dcharge {
+
+// Parameters of the radial moments (docs/architecture.md), Angstrom.
+struct Radial {
+  double rcut, rcut_smth, soft;
+  int64_t n_radial, l_max, n_types;
+};
+
+// Points of one tile in an order in which consecutive ones are close; row is their place in the caller's arrays.
+struct TilePoints {
+  int64_t n;
+  const double *x, *y, *z;
+  const int64_t* row;
+};
+
+// Atoms (images included) that may be within reach of a tile, sorted by type: those of type t are first[t]..first[t+1].
+struct Candidates {
+  const double *x, *y, *z;
+  const int64_t* first;
+};
+
+// Coefficients of se_e2_a: c [n_types, l_max + 1, n_radial, m_padded] with zero padding, offset [m_padded] or null.
+template <class T>
+struct Contraction {
+  const T *c, *offset;
+  int64_t m, m_padded;
+  const int64_t* axis;  // one number (joint) or l_max + 1 (per_l)
+  bool per_l;
+  int64_t row_length;  // of D
+};
+
+template <class T>
+struct KernelsOf {
+  int64_t width;  // lanes: points that are treated together
+  // bytes of 64-byte aligned scratch that a call of the kernels needs; m_padded is 0 for the plain moments
+  size_t (*scratch)(const Radial&, int64_t m_padded);
+  // out [*, n_types, (l_max + 1)^2, n_radial], rows of the tile written
+  void (*moments)(const Radial&, const TilePoints&, const Candidates&, T* out, void* scratch);
+  // grad: like out above; d_points [*, 3], rows of the tile written; d_candidates [n_candidates, 3] added to
+  void (*moments_backward)(const Radial&, const TilePoints&, const Candidates&, const T* grad, double* d_points,
+                           double* d_candidates, void* scratch);
+  // out [*, row_length], rows of the tile written
+  void (*se_e2_a)(const Radial&, const TilePoints&, const Candidates&, const Contraction<T>&, T* out, void* scratch);
+  // a [n, n_comp, m] -> d [n, row_length], and its adjoint; axis, per_l, m from the contraction
+  void (*gram)(const Contraction<T>&, int64_t n, int64_t n_comp, const T* a, T* d, void* scratch);
+  void (*gram_backward)(const Contraction<T>&, int64_t n, int64_t n_comp, const T* grad, const T* a, T* d_a,
+                        void* scratch);
+};
+
+struct Kernels {
+  const char* name;
+  KernelsOf<float> f32;
+  KernelsOf<double> f64;
+};
+
+constexpr int64_t kPad = 16;  // columns are padded to this in scratch: the widest vector
+
+}  // namespace dcharge

@@ -1,0 +1,209 @@
+// Moments of one group of points, one point per lane: the inner loop of radial_moments and se_e2_a.
+//
+// Atoms within reach of the group's bounding box are streamed through a small buffer. For every buffered atom the pair
+// quantities (weight times harmonics, 2x) are computed once for all lanes and stay in the L1 cache; then blocks of
+// Chebyshev functions run over the buffer with their sums in registers, the recurrence picking up where the last block
+// left it.
+#pragma once
+
+#include "core/bases.hpp"
+#include "cpu/kernels.hpp"
+#include "cpu/kernels/vec.hpp"
+
+namespace dcharge {
+namespace DCHARGE_ISA {
+namespace {
+
+constexpr int kBuffer = 48;
+
+constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+
+template <class T>
+struct PairConstants {
+  T rcut2, reach2, rcut_smth, per_width, soft2, slope, intercept;  // x = slope / r~ - intercept
+  explicit PairConstants(const Radial& r) {
+    double inverse_soft = 1 / r.soft, low = 1 / __builtin_sqrt(r.rcut * r.rcut + r.soft * r.soft);
+    rcut2 = static_cast<T>(r.rcut * r.rcut);
+    reach2 = static_cast<T>(r.rcut * r.rcut * (1 + 1e-5));
+    rcut_smth = static_cast<T>(r.rcut_smth);
+    per_width = static_cast<T>(1 / (r.rcut - r.rcut_smth));
+    soft2 = static_cast<T>(r.soft * r.soft);
+    slope = static_cast<T>(2 / (inverse_soft - low));
+    intercept = static_cast<T>(2 * low / (inverse_soft - low) + 1);
+  }
+};
+
+// Lanes relative to the centre of their bounding box: float32 offsets keep full accuracy however large the cell is.
+template <class T>
+struct Group {
+  Vec<T> x, y, z;
+  double centre[3];
+  T half[3];
+  int n;  // lanes in use; the others repeat the last point
+};
+
+template <class T>
+Group<T> load_group(const TilePoints& points, int64_t start) {
+  constexpr int W = kLanes<T>;
+  Group<T> g;
+  g.n = points.n - start < W ? static_cast<int>(points.n - start) : W;
+  const double* axes[3] = {points.x + start, points.y + start, points.z + start};
+  T offset[3][W];
+  for (int a = 0; a < 3; ++a) {
+    double low = axes[a][0], high = axes[a][0];
+    for (int i = 1; i < g.n; ++i) {
+      low = axes[a][i] < low ? axes[a][i] : low;
+      high = axes[a][i] > high ? axes[a][i] : high;
+    }
+    g.centre[a] = 0.5 * (low + high);
+    g.half[a] = static_cast<T>(0.5 * (high - low));
+    for (int i = 0; i < W; ++i) {
+      offset[a][i] = static_cast<T>(axes[a][i < g.n ? i : g.n - 1] - g.centre[a]);
+    }
+  }
+  g.x = load<T>(offset[0]);
+  g.y = load<T>(offset[1]);
+  g.z = load<T>(offset[2]);
+  return g;
+}
+
+template <class T>
+struct Buffer {
+  T x[kBuffer], y[kBuffer], z[kBuffer];
+  int64_t which[kBuffer];
+};
+
+// Calls flush(n) whenever the buffer holds n atoms of candidates [first, last) that the group may reach.
+template <class T, class F>
+DCHARGE_INLINE void stream(const Candidates& atoms, int64_t first, int64_t last, const Group<T>& g, T reach2,
+                           Buffer<T>& buffer, F flush) {
+  constexpr int kChunk = 64;
+  T x[kChunk], y[kChunk], z[kChunk], d2[kChunk];
+  int n = 0;
+  for (int64_t base = first; base < last; base += kChunk) {
+    int count = last - base < kChunk ? static_cast<int>(last - base) : kChunk;
+    for (int i = 0; i < count; ++i) {
+      x[i] = static_cast<T>(atoms.x[base + i] - g.centre[0]);
+      y[i] = static_cast<T>(atoms.y[base + i] - g.centre[1]);
+      z[i] = static_cast<T>(atoms.z[base + i] - g.centre[2]);
+      T dx = (x[i] < 0 ? -x[i] : x[i]) - g.half[0], dy = (y[i] < 0 ? -y[i] : y[i]) - g.half[1];
+      T dz = (z[i] < 0 ? -z[i] : z[i]) - g.half[2];
+      dx = dx > 0 ? dx : 0;
+      dy = dy > 0 ? dy : 0;
+      dz = dz > 0 ? dz : 0;
+      d2[i] = dx * dx + dy * dy + dz * dz;
+    }
+    for (int i = 0; i < count; ++i) {
+      buffer.x[n] = x[i];
+      buffer.y[n] = y[i];
+      buffer.z[n] = z[i];
+      buffer.which[n] = base + i;
+      n += d2[i] < reach2;
+      if (n == kBuffer) {
+        flush(n);
+        n = 0;
+      }
+    }
+  }
+  if (n) {
+    flush(n);
+  }
+}
+
+template <class T, int L>
+struct PairBuffer {
+  Vec<T> x2[kBuffer], t0[kBuffer], t1[kBuffer], r[n_components(L)][kBuffer];
+};
+
+template <class T, int L>
+DCHARGE_INLINE void pair_terms(const PairConstants<T>& c, const Group<T>& g, const Buffer<T>& atoms, int n,
+                               PairBuffer<T, L>& out) {
+  using V = Vec<T>;
+  for (int i = 0; i < n; ++i) {
+    V dx = atoms.x[i] - g.x, dy = atoms.y[i] - g.y, dz = atoms.z[i] - g.z;
+    V r2 = dx * dx + dy * dy + dz * dz;
+    V r = r2 * rsqrt(vmax(r2, set1(T(1e-30))));
+    V inverse = rsqrt(r2 + c.soft2);
+    V u = vmin(vmax((r - c.rcut_smth) * c.per_width, V{}), set1(T(1)));
+    V w = u * u * u * ((T(-6) * u + T(15)) * u - T(10)) + T(1);
+    V s = r2 < c.rcut2 ? w * inverse : V{};
+    out.x2[i] = T(2) * vmax(c.slope * inverse - c.intercept, set1(T(-1)));
+    V Y[n_components(L)];
+    solid_harmonics<L, T>(dx * inverse, dy * inverse, dz * inverse, Y);
+    for (int k = 0; k < n_components(L); ++k) {
+      out.r[k][i] = s * Y[k];
+    }
+  }
+}
+
+// acc[k][b] (+)= sum_i r[k][i] T_b(x_i) for G components and B functions b; t0, t1 advance by B.
+template <class T, int G, int B>
+DCHARGE_INLINE void accumulate_block(const Vec<T>* x2, Vec<T>* t0, Vec<T>* t1, const Vec<T>* r, int n, Vec<T>* acc,
+                                     int64_t stride, bool fresh) {
+  using V = Vec<T>;
+  V sum[G][B];
+#pragma GCC unroll 16
+  for (int k = 0; k < G; ++k) {
+#pragma GCC unroll 16
+    for (int b = 0; b < B; ++b) {
+      sum[k][b] = fresh ? V{} : acc[k * stride + b];
+    }
+  }
+  for (int i = 0; i < n; ++i) {
+    V twice = x2[i], a = t0[i], c = t1[i];
+#pragma GCC unroll 16
+    for (int b = 0; b < B; b += 2) {
+#pragma GCC unroll 16
+      for (int k = 0; k < G; ++k) {
+        sum[k][b] += r[k * kBuffer + i] * a;
+        sum[k][b + 1] += r[k * kBuffer + i] * c;
+      }
+      a = twice * c - a;
+      c = twice * a - c;
+    }
+    t0[i] = a;
+    t1[i] = c;
+  }
+#pragma GCC unroll 16
+  for (int k = 0; k < G; ++k) {
+#pragma GCC unroll 16
+    for (int b = 0; b < B; ++b) {
+      acc[k * stride + b] = sum[k][b];
+    }
+  }
+}
+
+// Components 0..n_components(L)-1 in groups of G, so that G * B sums fit the registers.
+template <class T, int L>
+DCHARGE_INLINE void accumulate(PairBuffer<T, L>& p, int n, int64_t n_radial, Vec<T>* acc, int64_t stride, bool fresh) {
+  constexpr int G = L == 0 ? 1 : L == 2 ? 3 : 4;
+  constexpr int B = L == 0 ? 8 : kRegisters >= 32 ? 4 : 2;
+  for (int k = 0; k < n_components(L); k += G) {
+    for (int i = 0; i < n; ++i) {
+      p.t0[i] = set1(T(1));
+      p.t1[i] = T(0.5) * p.x2[i];
+    }
+    for (int64_t b = 0; b < n_radial; b += B) {
+      accumulate_block<T, G, B>(p.x2, p.t0, p.t1, p.r[k], n, acc + k * stride + b, stride, fresh);
+    }
+  }
+}
+
+// Moments of a group among the atoms of one type: acc[k * stride + b]. Returns false (acc untouched) where none is near.
+template <class T, int L>
+bool group_moments(const PairConstants<T>& c, const Group<T>& g, const Candidates& atoms, int64_t type,
+                   int64_t n_radial, Vec<T>* acc, int64_t stride) {
+  Buffer<T> buffer;
+  PairBuffer<T, L> pairs;
+  bool fresh = true;
+  stream<T>(atoms, atoms.first[type], atoms.first[type + 1], g, c.reach2, buffer, [&](int n) {
+    pair_terms<T, L>(c, g, buffer, n, pairs);
+    accumulate<T, L>(pairs, n, n_radial, acc, stride, fresh);
+    fresh = false;
+  });
+  return !fresh;
+}
+
+}  // namespace
+}  // namespace DCHARGE_ISA
+}  // namespace dcharge
