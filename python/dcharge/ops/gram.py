@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .check import check_integer, check_tensor
+from .library import compiled_for, loaded
 
 
 def axes(axis_neuron, l_max: int, mode: str, width: int) -> list[int]:
@@ -21,11 +23,6 @@ def axes(axis_neuron, l_max: int, mode: str, width: int) -> list[int]:
     for value in values:
         check_integer("axis_neuron", value, 1, width)
     return values
-
-
-def width(axis: list[int], m: int) -> int:
-    """Length of one row of D."""
-    return m * sum(axis)
 
 
 def degree_of(n_comp: int) -> int:
@@ -47,7 +44,8 @@ def gram(a: Tensor, axis_neuron, mode: str = "joint") -> Tensor:
     """
     check_tensor("a", a, (None, None, None), (torch.float32, torch.float64))
     l_max = degree_of(a.shape[1])
-    return gram_reference(a, axes(axis_neuron, l_max, mode, a.shape[2]), mode == "per_l")
+    compute = torch.ops.dcharge.gram if compiled_for(a.device) else gram_reference
+    return compute(a, axes(axis_neuron, l_max, mode, a.shape[2]), mode == "per_l")
 
 
 def gram_blocks(n_comp: int, axis: list[int], per_l: bool) -> list[tuple[int, int, int]]:
@@ -64,3 +62,51 @@ def gram_reference(a: Tensor, axis: list[int], per_l: bool) -> Tensor:
         block = a[:, first:last]
         parts.append(torch.einsum("nkm,nki->nmi", block, block[:, :, :columns]).flatten(1))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def gram_backward_reference(grad: Tensor, a: Tensor, axis: list[int], per_l: bool) -> Tensor:
+    """Adjoint of gram: dA for the gradient `grad` of D."""
+    parts, start = [], 0
+    for first, last, columns in gram_blocks(a.shape[1], axis, per_l):
+        block, m = a[:, first:last], a.shape[2]
+        d = grad[:, start : start + m * columns].unflatten(1, (m, columns))
+        start += m * columns
+        part = torch.einsum("nmi,nki->nkm", d, block[:, :, :columns])
+        parts.append(part + pad(torch.einsum("nmi,nkm->nki", d, block), (0, m - columns)))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _register():
+    @torch.library.register_fake("dcharge::gram")
+    def _(a, axis, per_l):
+        return a.new_empty((a.shape[0], a.shape[2] * sum(axis)))
+
+    @torch.library.register_fake("dcharge::gram_backward")
+    def _(grad, a, axis, per_l):
+        return a.new_empty(a.shape)
+
+    def save(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+        ctx.options = inputs[1:]
+
+    def backward(ctx, grad):
+        return torch.ops.dcharge.gram_backward(grad, *ctx.saved_tensors, *ctx.options), None, None
+
+    torch.library.register_autograd("dcharge::gram", backward, setup_context=save)
+
+    def save_backward(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2])
+        ctx.options = inputs[2:]
+
+    def double_backward(ctx, g):
+        # gram_backward is linear in both arguments; torch's own autograd of the reference is exact here
+        with torch.enable_grad():
+            grad, a = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+            d = gram_backward_reference(grad, a, *ctx.options)
+            return *torch.autograd.grad(d, (grad, a), g), None, None
+
+    torch.library.register_autograd("dcharge::gram_backward", double_backward, setup_context=save_backward)
+
+
+if loaded():
+    _register()

@@ -15,6 +15,7 @@ from torch import Tensor
 from .bases import chebyshev, safe_norm, solid_harmonics
 from .check import check_geometry, check_integer, check_radial
 from .geometry import images, shifted
+from .library import compiled_for, loaded
 from .switch import switch
 
 PAIRS_PER_BLOCK = 1 << 16
@@ -56,7 +57,8 @@ def radial_moments(
         raise TypeError(f"out_dtype: torch.float32 or torch.float64 expected, got {out_dtype}")
     check_geometry(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, n_types)
     options = (float(rcut), float(rcut_smth), float(soft), n_radial, l_max, n_types, out_dtype)
-    return radial_moments_reference(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, *options)
+    compute = torch.ops.dcharge.radial_moments if compiled_for(points.device) else radial_moments_reference
+    return compute(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, *options)
 
 
 def pair_terms(vector: Tensor, rcut: float, rcut_smth: float, soft: float, n_radial: int, l_max: int):
@@ -101,3 +103,68 @@ def radial_moments_reference(
     back = torch.empty_like(point_frame)
     back[torch.cat(rows)] = torch.arange(points.shape[0], device=points.device)
     return torch.cat(blocks).reshape(shape)[back]
+
+
+def _reference_gradients(grad, points, atoms, rest):
+    """(d_points, d_atoms) of the reference, as functions of grad, points and atoms that autograd can follow."""
+    point_frame, atom_type, atom_frame, cell, pbc, *options = rest
+    moments = radial_moments_reference(
+        points, point_frame, atoms, atom_type, atom_frame, cell, pbc, *options, grad.dtype
+    )
+    return torch.autograd.grad(moments, (points, atoms), grad, create_graph=True)
+
+
+def _register():
+    lib = "dcharge::radial_moments"
+
+    @torch.library.register_fake(lib)
+    def _(
+        points,
+        point_frame,
+        atoms,
+        atom_type,
+        atom_frame,
+        cell,
+        pbc,
+        rcut,
+        rcut_smth,
+        soft,
+        n_radial,
+        l_max,
+        n_types,
+        dtype,
+    ):
+        return points.new_empty((points.shape[0], n_types, (l_max + 1) ** 2, n_radial), dtype=dtype)
+
+    @torch.library.register_fake(lib + "_backward")
+    def _(grad, points, point_frame, atoms, *rest):
+        return points.new_empty(points.shape), atoms.new_empty(atoms.shape)
+
+    def save(ctx, inputs, output):
+        points, point_frame, atoms, *rest, _dtype = inputs
+        ctx.save_for_backward(points, point_frame, atoms, *rest[:4])
+        ctx.options = rest[4:]
+
+    def backward(ctx, grad):
+        d_points, d_atoms = torch.ops.dcharge.radial_moments_backward(grad, *ctx.saved_tensors, *ctx.options)
+        return d_points, None, d_atoms, *[None] * 11
+
+    torch.library.register_autograd(lib, backward, setup_context=save)
+
+    def save_backward(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:8])
+        ctx.options = inputs[8:]
+
+    def double_backward(ctx, g_points, g_atoms):
+        grad, points, point_frame, atoms, *tensors = ctx.saved_tensors
+        with torch.enable_grad():
+            grad, points, atoms = (t.detach().requires_grad_() for t in (grad, points, atoms))
+            first = _reference_gradients(grad, points, atoms, (point_frame, *tensors, *ctx.options))
+            d_grad, d_points, d_atoms = torch.autograd.grad(first, (grad, points, atoms), (g_points, g_atoms))
+        return d_grad, d_points, None, d_atoms, *[None] * 10
+
+    torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
+
+
+if loaded():
+    _register()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .check import check_finite, check_tensor
 from .geometry import images, shifted
+from .library import compiled_for, loaded
 
 DISTANCES_PER_BLOCK = 1 << 22
 
@@ -31,7 +32,8 @@ def neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, targe
     if targets is not None:
         check_tensor("targets", targets, (None, 3), torch.float64, positions.device)
         check_finite("targets", targets)
-    return neighbors_reference(positions, cell, pbc, float(cutoff), targets)
+    compute = torch.ops.dcharge.neighbors if compiled_for(positions.device) else neighbors_reference
+    return compute(positions, cell, pbc, float(cutoff), targets)
 
 
 @torch.no_grad()
@@ -56,3 +58,17 @@ def neighbors_reference(positions, cell, pbc, cutoff, targets):
     for column in (4, 3, 2, 1, 0):  # stable sorts, least significant key first
         table = table[:, torch.argsort(table[column], stable=True)]
     return table[:2].contiguous(), table[2:].T.to(torch.int32).contiguous()
+
+
+def _register():
+    @torch.library.register_fake("dcharge::neighbors")
+    def _(positions, cell, pbc, cutoff, targets):
+        n_edges = torch.library.get_ctx().new_dynamic_size()
+        return (
+            positions.new_empty((2, n_edges), dtype=torch.int64),
+            positions.new_empty((n_edges, 3), dtype=torch.int32),
+        )
+
+
+if loaded():
+    _register()

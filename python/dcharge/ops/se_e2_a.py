@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .check import check_tensor
+from .check import check_geometry, check_radial, check_tensor
 from .gram import axes, gram
+from .library import compiled_for, loaded
 from .moments import radial_moments
 
 POINTS_PER_BLOCK = 8192
@@ -52,16 +53,22 @@ def se_e2_a(
         raise ValueError(f"coefficients: 1 to 4 degrees expected on axis 1, got {n_degrees}")
     if offset is not None:
         check_tensor("offset", offset, (m,), coefficients.dtype, device)
-    axes(axis_neuron, n_degrees - 1, gram, m)
-    geometry = (atoms, atom_type, atom_frame, cell, pbc)
-    options = dict(rcut=rcut, rcut_smth=rcut_smth, soft=soft, n_radial=n_radial, l_max=n_degrees - 1, n_types=n_types)
-
-    def block(points, point_frame):
-        moments = radial_moments(points, point_frame, *geometry, **options, out_dtype=coefficients.dtype)
-        return gram_of(contract(moments, coefficients, offset), axis_neuron, gram)
-
+    axis = axes(axis_neuron, n_degrees - 1, gram, m)
+    geometry = (points, point_frame, atoms, atom_type, atom_frame, cell, pbc)
     tensors = (points, atoms, coefficients, offset)
     needs_graph = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if compiled_for(points.device) and not needs_graph:
+        check_radial(rcut, rcut_smth, soft)
+        check_geometry(*geometry, n_types)
+        lengths = (float(rcut), float(rcut_smth), float(soft))
+        return torch.ops.dcharge.se_e2_a(*geometry, coefficients, offset, *lengths, axis, gram == "per_l")
+    options = dict(rcut=rcut, rcut_smth=rcut_smth, soft=soft, n_radial=n_radial, l_max=n_degrees - 1, n_types=n_types)
+    options["out_dtype"] = coefficients.dtype
+
+    def block(points, point_frame):
+        moments = radial_moments(points, point_frame, *geometry[2:], **options)
+        return gram_of(contract(moments, coefficients, offset), axis, gram)
+
     if needs_graph or points.shape[0] <= POINTS_PER_BLOCK:
         return block(points, point_frame)
     blocks = zip(points.split(POINTS_PER_BLOCK), point_frame.split(POINTS_PER_BLOCK), strict=True)
@@ -87,3 +94,25 @@ def contract(moments: Tensor, coefficients: Tensor, offset: Tensor | None) -> Te
             part = part + offset
         parts.append(part.reshape(n, 2 * degree + 1, m))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+if loaded():
+
+    @torch.library.register_fake("dcharge::se_e2_a")
+    def _(
+        points,
+        point_frame,
+        atoms,
+        atom_type,
+        atom_frame,
+        cell,
+        pbc,
+        coefficients,
+        offset,
+        rcut,
+        rcut_smth,
+        soft,
+        axis,
+        per_l,
+    ):
+        return coefficients.new_empty((points.shape[0], coefficients.shape[3] * sum(axis)))

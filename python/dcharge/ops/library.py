@@ -1,0 +1,74 @@
+"""Loads libdcharge_ops.so, the compiled kernels behind torch.ops.dcharge. Without it the torch references answer."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import torch
+
+from ..errors import log
+
+PATH = Path(__file__).resolve().parent.parent / "libdcharge_ops.so"
+COMPILED = ("radial_moments", "radial_moments_backward", "se_e2_a", "gram", "gram_backward", "neighbors")
+NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
+
+
+def _load():
+    if not PATH.is_file():
+        return None, f"{PATH} does not exist"
+    try:
+        torch.ops.load_library(str(PATH))
+        library = ctypes.CDLL(str(PATH))
+    except (OSError, RuntimeError) as error:
+        return None, str(error).splitlines()[0]
+    library.dcharge_isa.restype = ctypes.c_char_p
+    library.dcharge_select_isa.argtypes = [ctypes.c_char_p]
+    return library, ""
+
+
+_library, reason = _load()
+if _library is None:
+    log.warning(
+        "dcharge's compiled kernels did not load (%s): the torch references are used, 10 to 100 times slower. "
+        "Build them with: pip install .",
+        reason,
+    )
+
+
+def loaded() -> bool:
+    """Whether the compiled kernels are there."""
+    return _library is not None
+
+
+def compiled_for(device: torch.device) -> bool:
+    """Whether tensors on this device go to a compiled kernel."""
+    return _library is not None and device.type == "cpu"
+
+
+def isa() -> str:
+    """Instruction set of the CPU kernels in use: avx512, avx2 or baseline ('' without the library).
+
+    The environment variable DCHARGE_ISA chooses another one at start-up.
+    """
+    return "" if _library is None else _library.dcharge_isa().decode()
+
+
+def select_isa(name: str) -> bool:
+    """Switch the CPU kernels to another instruction set; False (nothing changed) where the CPU or build lacks it."""
+    return _library is not None and bool(_library.dcharge_select_isa(name.encode()))
+
+
+def kernels() -> dict[str, str]:
+    """Kernel that answers each op on the CPU: 'AVX-512', 'AVX2', 'baseline' or 'torch reference'."""
+    name = NAMES[isa()] if loaded() else "torch reference"
+    return dict.fromkeys(COMPILED, name)
+
+
+if loaded() and os.environ.get("DCHARGE_ISA", isa()) != isa():
+    log.warning(
+        "DCHARGE_ISA=%s: not one of avx512, avx2, baseline that this CPU has; using %s",
+        os.environ["DCHARGE_ISA"],
+        isa(),
+    )
