@@ -122,7 +122,7 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
     validation = None
     if frames:
         # uniform points: their NMAE estimates that of the full grid
-        uniform = Random(section["points_per_frame"])
+        uniform = Random(training["sampler"]["points_per_frame"])
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
         log.info(f"validation data: {len(frames)} frames, {len(validation)} points")
     elif section["fraction"] > 0:

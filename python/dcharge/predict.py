@@ -8,7 +8,7 @@ from ase import Atoms
 
 from .batch import Batch
 from .density import Density, PointDensity
-from .errors import InputError, log
+from .errors import InputError, log, warn_once
 from .freeze import load_frozen
 from .grid import Grid
 from .models import Model
@@ -25,6 +25,12 @@ class Predictor:
     def __init__(self, model: Model, meta: dict | None = None, device="cpu", tile: int = TILE):
         self.model, self.meta, self.device, self.tile = model.to(device), meta or {}, torch.device(device), tile
 
+    def _encode(self, structure: Structure):
+        if structure.field is not None and np.any(structure.field) and not self.model.sees_field:
+            warn_once("field", f"the model ({self.model.config['type']}) does not see the electric field; it is ignored")
+        batch = Batch.collate([structure], self.model.type_map, self.device)
+        return batch, self.model.encode(batch)
+
     @torch.inference_mode()
     def _decode(self, batch, cache, points: np.ndarray, parts: bool):
         points = torch.as_tensor(points, dtype=torch.float64).to(self.device)
@@ -38,8 +44,7 @@ class Predictor:
     @torch.inference_mode()
     def tiles(self, structure: Structure, grid: Grid, parts: bool = False):
         """Density tile by tile: yields (flat index [n], rho [n_channels, n], baseline [1, n] or None), e/Angstrom^3."""
-        batch = Batch.collate([structure], self.model.type_map, self.device)
-        cache = self.model.encode(batch)
+        batch, cache = self._encode(structure)
         for index in grid.tiles(self.tile):
             yield index, *self._decode(batch, cache, grid.points(index), parts)
 
@@ -47,8 +52,7 @@ class Predictor:
     def at(self, structure: Structure, points, parts: bool = False):
         """Density [n_channels, n] at points [n, 3] (Angstrom); with `parts` also the baseline's [1, n]."""
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-        batch = Batch.collate([structure], self.model.type_map, self.device)
-        cache = self.model.encode(batch)
+        batch, cache = self._encode(structure)
         rho = np.empty((self.model.n_channels, len(points)), dtype=np.float64)
         base = np.empty((1, len(points)), dtype=np.float64)
         for start in range(0, len(points), self.tile):
@@ -127,3 +131,89 @@ def load(path, device="cpu") -> Predictor:
     """Frozen model from a file, ready to predict."""
     model, meta = load_frozen(path, device)
     return Predictor(model, meta, device)
+
+
+def write_prediction(predictor: Predictor, writer, structure: Structure, grid: Grid, electrons=None) -> float:
+    """Predict into `writer` (put); returns the factor for `close`/`end` that gives the wanted number of electrons."""
+    for index, rho, _ in track_points(predictor.tiles(structure, grid), grid.n_points):
+        writer.put(index, rho)
+    if electrons is None:
+        log.info(f"electrons: {writer.electrons:.6f}")
+        return 1.0
+    return rescaling(writer.electrons, electrons)
+
+
+def same_atoms(structure: Structure, template: Density) -> None:
+    """InputError unless the template has the same species in the same order (augmentation belongs to atoms)."""
+    if not np.array_equal(structure.numbers, template.structure.numbers):
+        raise InputError(
+            f"--like {template.name}: holds {template.structure.formula} in its order, the structure is "
+            f"{structure.formula}; augmentation occupancies belong to atoms, so both must agree"
+        )
+
+
+def run(
+    model, structures, *, shape=None, spacing=None, like=None, output=None, pattern=None, electrons=None, every=1,
+    dtype="float32", type_map=None, pbc=None, field=None,
+) -> int:  # fmt: skip
+    """Predict structure files into density files (`dcharge predict`); returns the number of frames written.
+
+    structures  paths of anything `io.read_structures` reads; the other arguments as on the command line.
+    """
+    from itertools import chain, islice
+
+    from .io import HDF5Writer, open_system, open_writer, read_structures
+
+    predictor = load(model)
+    template = open_system(like).frames[0].read() if like else None
+    frames = chain.from_iterable(
+        read_structures(path, type_map=type_map, every=every, pbc=pbc, field=field) for path in structures
+    )
+    first = list(islice(frames, 2))
+    if not first:
+        raise InputError(f"{structures[0]}: no structure found")
+    hdf5 = output is not None and str(output).endswith((".h5", ".hdf5"))
+    if len(first) > 1 and not pattern and not hdf5:
+        raise InputError(f"{output}: holds one frame, the input has more; use an .h5 file or --pattern rho.%06d.cube")
+    if pattern and pattern_name(pattern, 0) == pattern_name(pattern, 1):
+        raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it")
+    kind, n = predictor.model.config["target"], 0
+    source = {"code": "dcharge", "model": str(model)}
+    whole = HDF5Writer(output, dtype) if hdf5 else None
+    try:
+        for name, structure in chain(first, frames):
+            grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
+            extra = {}
+            if template is not None and template.extra:
+                same_atoms(structure, template)
+                extra = template.extra
+                source["augmentation"] = f"augmentation occupancies copied from {template.name}"
+            source["structure"] = name
+            log.info(f"{name}: {len(structure)} atoms, grid {'x'.join(map(str, grid.shape))}")
+            if whole is not None:
+                whole.begin(structure, grid, predictor.model.n_channels, kind, dict(source), extra)
+                whole.end(write_prediction(predictor, whole, structure, grid, electrons))
+            else:
+                path = pattern_name(pattern, n) if pattern else output
+                with open_writer(
+                    path, structure, grid, predictor.model.n_channels, kind, dict(source), extra, np.dtype(dtype)
+                ) as writer:
+                    writer.close(write_prediction(predictor, writer, structure, grid, electrons))
+                log.info(f"written: {path}")
+            n += 1
+        if whole is not None:
+            whole.close()
+            log.info(f"written: {output} ({n} frames)")
+    except BaseException:
+        if whole is not None:
+            whole.abort()
+        raise
+    return n
+
+
+def pattern_name(pattern: str, n: int) -> str:
+    """File name of frame n; InputError for a pattern that is no printf pattern."""
+    try:
+        return pattern % n
+    except (TypeError, ValueError):
+        raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it") from None

@@ -22,6 +22,7 @@ class Model(nn.Module):
     """
 
     n_channels = 1
+    sees_field = False  # whether the electric field enters
 
     def __init__(self, config: dict):
         super().__init__()
