@@ -6,6 +6,10 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -93,6 +97,23 @@ inline Radial make_radial(double rcut, double rcut_smth, double soft, int64_t n_
 
 inline void torch_parallel(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(begin, end); });
+}
+
+// An uninitialised output. Large ones ask for huge pages: touching a new 4 kB page costs as much as filling it, and
+// outputs of tens of megabytes come from the system anew for every call.
+inline Tensor new_output(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
+  Tensor out = torch::stable::new_empty(like, shape, dtype);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kHuge = uintptr_t(1) << 21;
+  auto begin = reinterpret_cast<uintptr_t>(out.mutable_data_ptr());
+  uintptr_t end = begin + out.numel() * (dtype == ScalarType::Float ? 4 : 8);
+  begin = (begin + kHuge - 1) / kHuge * kHuge;
+  end = end / kHuge * kHuge;
+  if (end > begin + 8 * kHuge) {
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: failure changes nothing
+  }
+#endif
+  return out;
 }
 
 struct AlignedDelete {

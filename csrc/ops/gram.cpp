@@ -12,7 +12,7 @@ Tensor run(const Tensor& a, const std::vector<int64_t>& axis, bool per_l) {
   int64_t n = a.size(0), n_comp = a.size(1), m = a.size(2), l_max = degree_of(n_comp);
   Tensor from = take("a", a, a.scalar_type(), {n, n_comp, m});
   Contraction<T> c = make_contraction<T>(m, l_max, axis, per_l);
-  Tensor out = torch::stable::new_empty(from, {n, c.row_length});
+  Tensor out = new_output(from, {n, c.row_length}, a.scalar_type());
   const T* src = data<T>(from);
   T* dst = mutable_data<T>(out);
   const KernelsOf<T>& kernel = kernels_of<T>();
@@ -29,7 +29,7 @@ Tensor run_backward(const Tensor& grad, const Tensor& a, const std::vector<int64
   Tensor from = take("a", a, a.scalar_type(), {n, n_comp, m});
   Contraction<T> c = make_contraction<T>(m, l_max, axis, per_l);
   Tensor d = take("grad", grad, a.scalar_type(), {n, c.row_length});
-  Tensor out = torch::stable::new_empty(from, {n, n_comp, m});
+  Tensor out = new_output(from, {n, n_comp, m}, a.scalar_type());
   const T *src = data<T>(from), *d_src = data<T>(d);
   T* dst = mutable_data<T>(out);
   const KernelsOf<T>& kernel = kernels_of<T>();

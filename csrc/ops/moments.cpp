@@ -46,7 +46,7 @@ Tensor radial_moments(const Tensor& points, const Tensor& point_frame, const Ten
   Radial radial = make_radial(rcut, rcut_smth, soft, n_radial, l_max, n_types);
   require(dtype == ScalarType::Float || dtype == ScalarType::Double, "dtype: float32 or float64 expected");
   int64_t n_comp = (l_max + 1) * (l_max + 1);
-  Tensor out = torch::stable::new_empty(g.points, {g.points.size(0), n_types, n_comp, n_radial}, dtype);
+  Tensor out = new_output(g.points, {g.points.size(0), n_types, n_comp, n_radial}, dtype);
   if (dtype == ScalarType::Float) {
     run_moments<float>(g.view(), radial, mutable_data<float>(out));
   } else {

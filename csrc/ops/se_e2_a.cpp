@@ -16,7 +16,7 @@ Tensor run(const GeometryTensors& g, const Tensor& coefficients, const std::opti
     shift = pad_columns(data<T>(take("offset", *offset, dtype, {m})), 1, m);
     contraction.offset = shift.data();
   }
-  Tensor out = torch::stable::new_empty(c, {g.points.size(0), contraction.row_length});
+  Tensor out = new_output(c, {g.points.size(0), contraction.row_length}, dtype);
   T* to = mutable_data<T>(out);
   const KernelsOf<T>& kernel = kernels_of<T>();
   Plan plan(g.view(), radial.rcut, radial.n_types, torch_parallel);

@@ -105,35 +105,12 @@ def radial_moments_reference(
     return torch.cat(blocks).reshape(shape)[back]
 
 
-def _reference_gradients(grad, points, atoms, rest):
-    """(d_points, d_atoms) of the reference, as functions of grad, points and atoms that autograd can follow."""
-    point_frame, atom_type, atom_frame, cell, pbc, *options = rest
-    moments = radial_moments_reference(
-        points, point_frame, atoms, atom_type, atom_frame, cell, pbc, *options, grad.dtype
-    )
-    return torch.autograd.grad(moments, (points, atoms), grad, create_graph=True)
-
-
 def _register():
     lib = "dcharge::radial_moments"
 
     @torch.library.register_fake(lib)
-    def _(
-        points,
-        point_frame,
-        atoms,
-        atom_type,
-        atom_frame,
-        cell,
-        pbc,
-        rcut,
-        rcut_smth,
-        soft,
-        n_radial,
-        l_max,
-        n_types,
-        dtype,
-    ):
+    def _(points, *rest):
+        *_, n_radial, l_max, n_types, dtype = rest
         return points.new_empty((points.shape[0], n_types, (l_max + 1) ** 2, n_radial), dtype=dtype)
 
     @torch.library.register_fake(lib + "_backward")
@@ -156,10 +133,12 @@ def _register():
         ctx.options = inputs[8:]
 
     def double_backward(ctx, g_points, g_atoms):
+        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
         grad, points, point_frame, atoms, *tensors = ctx.saved_tensors
         with torch.enable_grad():
             grad, points, atoms = (t.detach().requires_grad_() for t in (grad, points, atoms))
-            first = _reference_gradients(grad, points, atoms, (point_frame, *tensors, *ctx.options))
+            arguments = (points, point_frame, atoms, *tensors, *ctx.options, grad.dtype)
+            first = torch.autograd.grad(radial_moments_reference(*arguments), (points, atoms), grad, create_graph=True)
             d_grad, d_points, d_atoms = torch.autograd.grad(first, (grad, points, atoms), (g_points, g_atoms))
         return d_grad, d_points, None, d_atoms, *[None] * 10
 
