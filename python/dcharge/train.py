@@ -157,7 +157,9 @@ class Trainer:
         batch = self.samples.batch(self.model.type_map, self.device)
         if content is None:
             calibration = shuffled(calibration, training["seed"]).to(self.device)
-            self.model.calibrate(batch, calibration.points, calibration.frame, calibration.target)
+            self.model.calibrate(
+                batch, calibration.points, calibration.frame, calibration.target, calibration.weight
+            )
         budget = training["cache_gb"] * 1e9
         self.geometry = GeometryCache(self.model, self.samples, batch, budget)
         self.batch = batch

@@ -81,9 +81,9 @@ class Model(nn.Module):
             rho = rho + self.baseline_density(cache, points, point_frame, geometry)
         return rho
 
-    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor) -> None:
+    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor, weight: Tensor) -> None:
         """Set the stored constants (baseline, standardisation) from training points. Called once, before training.
 
-        points # [n, 3], point_frame # [n], target # [n, 1] e/Angstrom^3
+        points # [n, 3], point_frame # [n], target # [n, 1] e/Angstrom^3, weight # [n] mean 1
         """
         raise NotImplementedError

@@ -167,13 +167,13 @@ class DeepCharge(Model):
         return self.fitting(self.descriptor(cache, points, point_frame, geometry)).double()
 
     @torch.no_grad()
-    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor) -> None:
+    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor, weight: Tensor) -> None:
         """Baseline by regression; center and scale of the moments; scale (and, with vacuum "paper", mean) of the output."""
-        points, point_frame, target = (t[:CALIBRATION_POINTS] for t in (points, point_frame, target))
+        points, point_frame, target, weight = (t[:CALIBRATION_POINTS] for t in (points, point_frame, target, weight))
         moments = self.geometry(batch, points, point_frame)
         rest = target.to(self.dtype)
         if self.baseline is not None:
-            rest = rest - self.fit_baseline(batch, points, point_frame, moments, target)
+            rest = rest - self.fit_baseline(batch, points, point_frame, moments, target, weight)
         if self.zero_vacuum:
             self.output_scale.copy_(rest.double().square().mean().sqrt().clamp_min(1e-12))
         else:
@@ -190,11 +190,11 @@ class DeepCharge(Model):
             self.scale.copy_(self.pair_scale[None, :, None].expand_as(self.scale))
             self.feature_scale.fill_(1.0 / n_max**2)
 
-    def fit_baseline(self, batch, points, point_frame, moments, target) -> Tensor:
+    def fit_baseline(self, batch, points, point_frame, moments, target, weight) -> Tensor:
         """Fit the baseline to `target` [n, 1] and return its density there [n, 1]."""
         if moments is None:
             moments = self.baseline.moments(batch, points, point_frame, self.dtype)[:, :, None]
-        self.baseline.fit(moments[:, :, 0], target)
+        self.baseline.fit(moments[:, :, 0], target, weight)
         return self.baseline(moments[:, :, 0])
 
     def _standardise(self, p: Tensor) -> None:
