@@ -66,6 +66,16 @@ inline double scaled(uint64_t mantissa, int exponent) {
         return exponent < 0 ? m / power[-exponent] : m * power[exponent];
     }
     if (mantissa == 0) return 0.0;
+#if defined(__LDBL_MANT_DIG__) && __LDBL_MANT_DIG__ == 64 && defined(__x86_64__)
+    if (exponent < 0 && exponent >= -27) {  // one division of exact numbers in 64 bits; wrong only if that is a tie
+        static constexpr long double more[] = {1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+        const long double q = static_cast<long double>(mantissa) /
+                              (exponent < -22 ? more[-exponent - 23] : static_cast<long double>(power[-exponent]));
+        uint64_t bits;
+        std::memcpy(&bits, &q, 8);
+        if ((bits & 0x7FF) != 0x400) return static_cast<double>(q);
+    }
+#endif
     char text[40];
     char* q = std::to_chars(text, text + 24, mantissa).ptr;
     *q++ = 'e';

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .shared import add_surroundings, natural, positive, positive_int
 
 HELP = (
-    "Convert densities. SRC: files, folders, quoted patterns, .tar of compressed files. DST says the format: .h5 "
-    "(all frames), .cube or CHGCAR (one frame, or a pattern such as rho.%%03d.cube), a name without suffix: DeePMD-kit style "
-    "point data. Any name may end in .gz .zz .xz .bz2."
+    "Convert densities. SRC: files, folders, quoted patterns, .tar of compressed files. DST says the format: "
+    ".h5 (all frames), .cube or CHGCAR (one frame, or a pattern like rho.%03d.cube), a name without suffix: "
+    "DeePMD-kit style point data. Any name may end in .gz .zz .xz .bz2."
 )
 
 

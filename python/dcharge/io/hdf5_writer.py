@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import gc
 import json
 import math
+import os
+import shutil
+import sys
+import traceback
 
 import h5py
 import numpy as np
@@ -99,9 +106,10 @@ class HDF5Writer:
         self.path, self.n_frames, self.electrons = path, 0, 0.0
         self._frame = None
         self._target = replacing(path)
-        part = self._target.__enter__()
+        self.part, self._needed = self._target.__enter__(), 0
         try:
-            self.file = h5py.File(part, "w", rdcc_nbytes=16 << 20)
+            self.file = h5py.File(self.part, "w", rdcc_nbytes=16 << 20)
+            self._reserve(4 << 20)
             attrs = self.file.attrs
             attrs["format"], attrs["version"], attrs["creator"] = FORMAT, VERSION, f"dcharge {__version__}"
             attrs["kinds"], attrs["grid_order"] = list(KINDS), "C (z fastest)"
@@ -136,18 +144,39 @@ class HDF5Writer:
     def _leave(self, error: BaseException) -> None:
         """Remove what was written and raise `error`, as one line where it came from the disk."""
         self._frame = None
-        try:
-            if getattr(self, "file", None):
-                self.file.close()
-        except (OSError, RuntimeError):
-            pass
+        if self._target is not None:
+            with _silence():
+                if getattr(self, "file", None):
+                    with contextlib.suppress(OSError):
+                        os.truncate(self.part, 0)  # makes room on a full disk, so that HDF5 can let go of the file
+                    with contextlib.suppress(OSError, RuntimeError, ValueError):
+                        self.file.close()
+                self.file = self.rho = None
+                traceback.clear_frames(error.__traceback__)
+                gc.collect()
         target, self._target = self._target, None
         if target is not None and not target.__exit__(type(error), error, error.__traceback__):
             raise error
 
+    def _reserve(self, n_bytes: int) -> None:
+        """Take room on the disk before HDF5 writes: HDF5 itself cannot get out of a full disk in one piece."""
+        self._needed += n_bytes
+        if not hasattr(os, "posix_fallocate"):
+            if shutil.disk_usage(self.part.parent).free < n_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
+        descriptor = os.open(self.part, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, self._needed)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+        finally:
+            os.close(descriptor)
+
     def abort(self) -> None:
         """Give up: nothing is left on the disk."""
-        with _quiet():
+        with contextlib.suppress(_Abort):
             self._leave(_Abort())
 
     def _extend(self, name: str, rows) -> None:
@@ -171,7 +200,10 @@ class HDF5Writer:
             raise ValueError("the previous frame is not ended")
         if kind not in KINDS:
             raise InputError(f"density kind '{kind}': one of {KINDS} expected")
+        source, extra = (json.dumps(x or {}, default=str) for x in (source, extra))
         try:
+            values = n_channels * grid.n_points * self.rho.dtype.itemsize
+            self._reserve(values + 64 * len(structure) + 2 * len(source + extra) + 4096)
             offset = len(self.rho)
             self.rho.resize(offset + n_channels * grid.n_points, axis=0)
             field = np.full(3, math.nan) if structure.field is None else structure.field
@@ -189,8 +221,8 @@ class HDF5Writer:
                 "atom_offset": len(self.file["numbers"]),
                 "n_atoms": len(structure),
                 "name": name,
-                "source": json.dumps(source or {}, default=str),
-                "extra": json.dumps(extra or {}, default=str),
+                "source": source,
+                "extra": extra,
             }
             for key, value in row.items():
                 self._extend(key, np.array([value], dtype=object) if COLUMNS[key][1] is TEXT else np.array([value]))
@@ -267,19 +299,31 @@ class HDF5Writer:
             self._leave(ValueError(f"{self.path}: closed inside a frame"))
         try:
             self.file.close()
+            os.truncate(self.part, _end(self.part))
         except BaseException as error:
             self._leave(error)
         target, self._target = self._target, None
         target.__exit__(None, None, None)
 
 
+def _end(path) -> int:
+    """Where an HDF5 file says it ends (in its superblock)."""
+    with open(path, "rb") as stream:
+        head = stream.read(64)
+    at = {0: 40, 1: 44, 2: 28, 3: 28}[head[8]]
+    return int.from_bytes(head[at : at + 8], "little")
+
+
+@contextlib.contextmanager
+def _silence():
+    """Keep h5py quiet while it cleans up behind a failed write: it prints tracebacks nobody can act on."""
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = sys.unraisablehook = lambda *_: None
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
+
+
 class _Abort(Exception):
     pass
-
-
-class _quiet:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        return kind is _Abort

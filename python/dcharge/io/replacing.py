@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
 from ..errors import InputError
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    found = re.search(r"error message = '([^']*)'", str(error))  # HDF5 wraps what the system said
+    return (
+        found[1] if found else (getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0]
+    )
 
 
 @contextlib.contextmanager
@@ -21,12 +25,10 @@ def _one_line(path):
         yield
     except OSError as error:
         raise InputError(f"cannot write {path}: {_reason(error)}") from error
-    except RuntimeError as error:  # torch.save and HDF5 do not raise OSError
-        if not any(
-            word in str(error).lower() for word in ("failed writing", "no space", "can't write", "unable to write")
-        ):
+    except RuntimeError as error:  # torch.save and HDF5 do not always raise OSError
+        if not any(word in str(error).lower() for word in ("failed writing", "write failed", "no space")):
             raise
-        raise InputError(f"cannot write {path}: {str(error).splitlines()[0][:120]}") from error
+        raise InputError(f"cannot write {path}: {_reason(error)[:120]}") from error
 
 
 @contextlib.contextmanager

@@ -213,7 +213,9 @@ class _Errors:
         if isinstance(error, OSError):
             text = error.strerror or str(error)
             raise InputError(f"{self.name}: {text}") from error
-        if isinstance(error, RuntimeError) and "frame" in str(error).lower():  # lz4
+        if kind in (RuntimeError, ValueError) and any(
+            w in str(error) for w in ("frame", "Compressed data")
+        ):  # lz4, bz2
             raise InputError(f"{self.name}: the compressed data are damaged or end early") from error
         return False
 
@@ -234,7 +236,7 @@ class Lines:
 
     def read(self, what: str) -> str:
         """The next line; `what` was expected there if the file ends."""
-        self.text = self.stream.readline(1 << 20)
+        self.text = self.stream.readline()
         self.number += 1
         if not self.text:
             self.fail(f"the file ends where {what} was expected")

@@ -6,6 +6,7 @@ Listing a system reads names only; a frame's structure comes from its file's hea
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 import tarfile
@@ -209,7 +210,7 @@ def _tar_sources(path: Path) -> list[tuple[Source, str]]:
     found = []
     try:
         with tarfile.open(path, "r:*") as archive:
-            plain = archive.fileobj.name == str(path) if hasattr(archive.fileobj, "name") else False
+            plain = isinstance(archive.fileobj, io.BufferedReader)
             for member in archive:
                 if not member.isfile() or not _density_file(os.path.basename(member.name)):
                     continue
