@@ -15,7 +15,7 @@ CHANNELS = ("total", "spin")
 
 
 def _values(values, n_points, what):
-    values = np.asarray(values)
+    values = np.ascontiguousarray(values)  # `values_at` must not copy the grid
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
     if values.ndim < 2 or int(np.prod(values.shape[1:])) != n_points:

@@ -85,7 +85,8 @@ def test_kill_leaves_no_target(tmp_path):
     """kill -9 in the middle of writing: the target does not exist."""
     code = (
         "import sys, time\nimport dcharge.io as io\nfrom dcharge.io.replacing import replacing_file\n"
-        "with replacing_file(sys.argv[1]) as f:\n    f.write(b'x' * 100)\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "with replacing_file(sys.argv[1]) as f:\n    f.write(b'x' * 100)\n"
+        "    print('ready', flush=True)\n    time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.cube")], stdout=subprocess.PIPE)
     child.stdout.readline()
@@ -104,9 +105,10 @@ def test_writer_in_memory(tmp_path, density):
         assert not (tmp_path / name).exists()
         writer.close(scale=3.0)
         assert io.read(tmp_path / name).values == pytest.approx(3 * density.values, rel=6e-6)
-    with pytest.raises(ValueError, match="never put"), io.open_writer(
-        tmp_path / "y.cube", density.structure, density.grid
-    ) as writer:
+    with (
+        pytest.raises(ValueError, match="never put"),
+        io.open_writer(tmp_path / "y.cube", density.structure, density.grid) as writer,
+    ):
         writer.put([0], [1.0])
     assert not (tmp_path / "y.cube").exists()
 

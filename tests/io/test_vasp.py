@@ -81,6 +81,17 @@ def test_changed_structure_gets_a_new_header(tmp_path):
     assert np.allclose(io.read(tmp_path / "CHGCAR").structure.positions, density.structure.positions)
 
 
+def test_another_comment_keeps_the_augmentation(tmp_path):
+    density = io.read(FORMATS / "CHGCAR.Si2.gz")
+    density.source["comment"] = "predicted; augmentation occupancies of another calculation"
+    io.write(density, tmp_path / "CHGCAR")
+    again = io.read(tmp_path / "CHGCAR")
+    assert "predicted; augmentation" in (tmp_path / "CHGCAR").read_text().split("\n")[0]
+    assert again.extra["vasp"]["tails"] == density.extra["vasp"]["tails"]
+    io.write(again, tmp_path / "CHGCAR.2")
+    assert (tmp_path / "CHGCAR.2").read_bytes() == (tmp_path / "CHGCAR").read_bytes()
+
+
 def test_order_of_atoms_is_kept(tmp_path):
     density = make_density()
     density.structure = density.structure.with_(numbers=np.array([1, 8, 1]))

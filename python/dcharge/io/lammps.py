@@ -109,11 +109,9 @@ def read_dump(source: Source, type_map=None, every: int = 1):
     """Yield (timestep, Structure) of every `every`-th frame of a text dump; one frame is in memory at a time."""
     with source.errors(), source.open() as stream:
         lines, number = Lines(stream, source.name), -1
-        while stream.peek(1) if hasattr(stream, "peek") else True:
-            try:
-                text = lines.read("ITEM: TIMESTEP").strip()
-            except InputError:
-                return
+        while raw := stream.readline():
+            lines.number += 1
+            text = raw.decode("latin-1").strip()
             if not text:
                 continue
             while not text.startswith("ITEM: TIMESTEP"):

@@ -236,31 +236,36 @@ def _placed(density: Density, path) -> Density:
     return Density(moved, Grid(grid.shape, grid.cell), density.values, density.kind, density.source, density.extra)
 
 
-def _header_text(density: Density, kept: dict, comment) -> str:
-    """The header kept from the file if it still describes the structure, else a new one."""
-    structure = density.structure
-    if comment is None and "header" in kept:
-        try:
-            old, words = read_poscar(Lines(io.BytesIO(kept["header"].encode("latin-1")), "header"))
-        except InputError:
-            old = None
-        if (
-            old is not None
-            and np.array_equal(old.numbers, structure.numbers)
-            and np.allclose(old.positions, structure.positions, rtol=0, atol=1e-9)
-            and np.allclose(old.cell, structure.cell, rtol=0, atol=1e-9)
-        ):
-            kind, pbc, field = read_tag(words)
-            plain = structure.pbc.all() and structure.field is None and density.kind == "density"
-            same = (
-                kind == density.kind
-                and np.array_equal(pbc, structure.pbc)
-                and (structure.field is None if field is None else np.array_equal(field, structure.field))
-            )
-            if same or (plain and kind is None):
-                return kept["header"]
+def _kept_header(density: Density, kept: dict) -> str | None:
+    """The header the file came with, if it still describes the structure and nobody gave another comment."""
+    structure, header = density.structure, kept.get("header", "")
+    try:
+        old, words = read_poscar(Lines(io.BytesIO(header.encode("latin-1")), "header"))
+    except InputError:
+        return None
+    same = (
+        np.array_equal(old.numbers, structure.numbers)
+        and np.allclose(old.positions, structure.positions, rtol=0, atol=1e-9)
+        and np.allclose(old.cell, structure.cell, rtol=0, atol=1e-9)
+        and density.source.get("comment", words.strip()) == words.strip()
+    )
+    if not same:
+        return None
+    kind, pbc, field = read_tag(words)
+    if kind is None:
+        plain = structure.pbc.all() and structure.field is None and density.kind == "density"
+        return header if plain else None
+    return header if write_tag(old.with_(pbc=pbc, field=field), kind) == write_tag(structure, density.kind) else None
+
+
+def _header_text(density: Density, kept: dict, comment: str | None) -> str:
+    """The header kept from the file, or a new one whose comment line holds dcharge's tag and the comment."""
+    header = _kept_header(density, kept) if comment is None else None
+    if header is not None:
+        return header
     comment = comment or str(density.source.get("comment") or density.source.get("file") or "").split("\n")[-1]
-    return poscar_text(structure, f"{write_tag(structure, density.kind)} | {comment.split('|')[-1].strip()}") + "\n"
+    tag = write_tag(density.structure, density.kind)
+    return poscar_text(density.structure, f"{tag} | {comment.split('|')[-1].strip()}") + "\n"
 
 
 def write(density: Density, path, *, comment: str | None = None, per_line: int | None = None) -> None:
