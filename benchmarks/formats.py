@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 
-import dcharge.io as io
 import numpy as np
+
+import dcharge.io as io
 from dcharge.density import Density
 from dcharge.grid import Grid
 from dcharge.structure import Structure

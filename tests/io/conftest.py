@@ -1,8 +1,9 @@
 """What the tests of formats share."""
 
-import dcharge.errors
 import pytest
 from made import FORMATS, make_density
+
+import dcharge.errors
 
 
 @pytest.fixture(autouse=True)

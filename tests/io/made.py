@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from dcharge.density import Density
 from dcharge.grid import Grid
 from dcharge.structure import Structure

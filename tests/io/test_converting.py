@@ -2,12 +2,13 @@
 
 import tarfile
 
-import dcharge.io as io
 import numpy as np
 import pytest
+from made import FORMATS, chgcar, make_density
+
+import dcharge.io as io
 from dcharge.errors import InputError
 from dcharge.io.convert import convert
-from made import FORMATS, chgcar, make_density
 
 
 @pytest.fixture

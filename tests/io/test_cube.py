@@ -2,13 +2,14 @@
 
 import gzip
 
-import dcharge.io as io
 import numpy as np
 import pytest
 from ase.io.cube import read_cube
 from ase.units import Bohr
-from dcharge.errors import InputError
 from made import FORMATS, make_density
+
+import dcharge.io as io
+from dcharge.errors import InputError
 
 CUBE = """a comment
 another

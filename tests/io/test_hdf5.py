@@ -2,14 +2,15 @@
 
 import json
 
-import dcharge.io as io
 import h5py
 import numpy as np
 import pytest
+from made import FORMATS, make_density
+
+import dcharge.io as io
 from dcharge.errors import InputError
 from dcharge.grid import Grid
 from dcharge.io.hdf5_writer import Slabs
-from made import FORMATS, make_density
 
 
 @pytest.fixture

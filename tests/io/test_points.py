@@ -2,12 +2,13 @@
 
 import shutil
 
-import dcharge.io as io
 import numpy as np
 import pytest
+from made import make_density
+
+import dcharge.io as io
 from dcharge.density import PointDensity
 from dcharge.errors import InputError
-from made import make_density
 
 
 def points_of(density, n=20, seed=0, weight=True):

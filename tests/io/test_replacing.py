@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 
-import dcharge.io as io
 import pytest
+from made import FORMATS, make_density
+
+import dcharge.io as io
 from dcharge.errors import InputError
 from dcharge.io.replacing import replacing, replacing_file
-from made import FORMATS, make_density
 
 NAMES = ["x.cube", "x.cube.gz", "x.cube.zz", "CHGCAR", "CHGCAR.xz", "x.h5"]
 

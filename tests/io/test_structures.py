@@ -1,12 +1,13 @@
 """Structures from any file: ASE's formats, LAMMPS, densities."""
 
 import ase.io
-import dcharge.io as io
 import numpy as np
 import pytest
 from ase import Atoms
-from dcharge.errors import InputError
 from made import FORMATS, HEADER, chgcar, make_density
+
+import dcharge.io as io
+from dcharge.errors import InputError
 
 ATOMS = Atoms("OH2", [[0.1, 0.2, 0.3], [1.0, 0.2, 0.3], [0.1, 1.2, 3.3]], cell=[4, 5, 6], pbc=[1, 1, 0])
 

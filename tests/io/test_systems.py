@@ -4,11 +4,12 @@ import gzip
 import shutil
 import tarfile
 
-import dcharge.io as io
 import numpy as np
 import pytest
-from dcharge.errors import InputError, UnsupportedFormat
 from made import FORMATS, chgcar, make_density
+
+import dcharge.io as io
+from dcharge.errors import InputError, UnsupportedFormat
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ import gzip
 import lzma
 import re
 
-import dcharge.io as io
 import numpy as np
 import pytest
 from ase.calculators.vasp import VaspChargeDensity
-from dcharge.errors import InputError
 from made import FORMATS, HEADER, chgcar, make_density
+
+import dcharge.io as io
+from dcharge.errors import InputError
 
 REAL = [("CHGCAR.NaCl.xz", 8, 1), ("CHGCAR.Si2.gz", 8, 1), ("CHGCAR.Si10.xz", 40, 1), ("CHGCAR.nospin.gz", 1, 1),
         ("CHGCAR.spin.xz", 1, 2)]  # fmt: skip
@@ -262,7 +263,7 @@ def test_frames_of_molecular_dynamics(tmp_path):
 
 
 def test_elfcar_is_no_density():
-    with pytest.raises(InputError, match="ELFCAR holds no electron density"):
+    with pytest.raises(InputError, match="ELFCAR files hold no electron density"):
         io.read(FORMATS / "ELFCAR.gz")
 
 

@@ -26,7 +26,7 @@ def by_name(stem: str):
         return cube
     if vasp.OTHER.search(stem) and not vasp.claims(stem):
         word = vasp.OTHER.search(stem)[2].upper()
-        raise UnsupportedFormat(f"{stem}: a {word} holds no electron density; expected one of {KNOWN}")
+        raise UnsupportedFormat(f"{stem}: {word} files hold no electron density; expected one of {KNOWN}")
     if vasp.claims(stem):
         return vasp
     return None

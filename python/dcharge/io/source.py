@@ -88,7 +88,7 @@ def compressor(path, part):
     """Open `part` for writing bytes, compressed as the suffix of `path` says."""
     suffix = compression(path)
     if suffix == ".gz":
-        return gzip.open(part, "wb", compresslevel=6)
+        return gzip.open(part, "wb", compresslevel=4)
     if suffix == ".zz":
         return _ZlibWriter(part)
     if suffix == ".xz":

@@ -22,7 +22,7 @@ from ..grid import Grid
 from ..structure import Structure
 from . import formats, vasp
 from .header import Header
-from .source import Source
+from .source import Source, compression, stem
 
 TAR = re.compile(r"\.(tar|tar\.(gz|xz|bz2)|tgz|txz)$", re.IGNORECASE)
 
@@ -156,8 +156,6 @@ def frames_of(source: Source, name: str, pbc=None, field=None) -> list[Frame]:
 
 
 def _density_file(name: str) -> bool:
-    from .source import compression, stem
-
     text = stem(name)
     if name.startswith(".") or name.endswith("~"):
         return False
@@ -200,6 +198,9 @@ def _folder_sources(folder: Path) -> list[tuple[Source, str]]:
             if (Path(where) / name / "type.raw").exists():
                 found.append((Source(Path(where) / name), str(relative / name)))
                 below.remove(name)
+        other = sorted(n for n in names if vasp.OTHER.search(stem(n)) and not _density_file(n))
+        if other:
+            say_once(f"io.other:{where}", f"{where}: {', '.join(other[:4])} hold no density and are not used")
         names = _one_per_calculation(sorted(n for n in names if _density_file(n)), where)
         found += [(Source(Path(where) / n), str(relative / n)) for n in names]
     return sorted(found, key=lambda pair: pair[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,12 +45,11 @@ def looks(head: bytes) -> bool:
     return len(head) >= 8000
 
 
-def _read_header(lines: Lines, start: int, said: bool = True) -> Header:
-    """Header at the stream's position; `start` is the byte it begins at."""
-    first = lines.stream.tell() - start, lines.number
+def _read_header(lines: Lines) -> Header:
+    """Header at the stream's position, up to and with the grid line."""
     structure, comment = read_poscar(lines)
     kind, pbc, field = read_tag(comment)
-    if pbc is None and said:
+    if pbc is None:
         pbc = said_periodic(lines.label)
     structure = structure.with_(pbc=pbc, field=field)
     while not lines.read("the grid (3 integers)").strip():
@@ -61,15 +61,15 @@ def _read_header(lines: Lines, start: int, said: bool = True) -> Header:
         grid = Grid(tuple(int(n) for n in shape), structure.cell)
     except InputError as error:
         raise InputError(f"{lines.label}: {error}") from None
-    return Header(structure, grid, grid.n_points, None, kind or "density", None, comment, {"first": first})
+    return Header(structure, grid, grid.n_points, None, kind or "density", None, comment)
 
 
 def read_header(source: Source, index: int = 0) -> Header:
     """Structure and grid without the values."""
     if index:
-        return _frame(source, source.data(), None, index)[0]
+        return _frame(source, None, index)[0]
     with source.errors(), source.open() as stream:
-        return _read_header(Lines(stream, source.name), 0)
+        return _read_header(Lines(stream, source.name))
 
 
 def _is_number_line(text: str) -> bool:
@@ -138,16 +138,19 @@ def _tail(lines: Lines, shape, n_atoms: int) -> tuple[str, str]:
         lines.number += 1
 
 
-def _walk(source: Source, data, dtype):
-    """Yield (Header, values [n_channels, nx, ny, nz] or None, extra) of every frame; dtype None skips the values."""
+def _walk(source: Source, data, dtype, start: int = 0, line: int = 0):
+    """Yield (Header, blocks, extra, (start, line)) of the frames from byte `start` on, behind `line`.
+
+    blocks: arrays [nx, ny, nz], or None with dtype None, which skips the values; extra: what is written back.
+    """
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     if not len(data):
         raise InputError(f"{source.name}: the file is empty")
-    stream.seek(0)
-    lines = Lines(stream, source.name)
+    stream.seek(start)
+    lines = Lines(stream, source.name, line)
     while True:
-        start = stream.tell()
-        header = _read_header(lines, start)
+        start, line = stream.tell(), lines.number
+        header = _read_header(lines)
         shape, volume = header.grid.shape, header.structure.volume
         head = bytes(data[start : stream.tell() - len(lines.text)]).decode("latin-1")
         blocks, tails, bad, bad_line, more, per_line = [], [], 0, 0, "block", None
@@ -186,16 +189,29 @@ def _walk(source: Source, data, dtype):
             say_once("io.vasp.noncollinear", f"{source.name}: noncollinear; only the total density is read")
             blocks, tails = blocks[:1], tails[:1]
         header.n_channels = len(blocks)
-        yield header, blocks, {"header": head, "tails": tails, "per_line": per_line}
+        yield header, blocks, {"header": head, "tails": tails, "per_line": per_line}, (start, line)
         if more == "end":
             return
+
+
+@lru_cache(maxsize=64)
+def _starts(path: str, name: str, stamp) -> list[tuple[int, int]]:
+    """Byte and line at which every frame of a file begins."""
+    source = Source(path, name, *stamp[2:])
+    return [place for *_, place in _walk(source, source.data(), None)]
+
+
+def _places(source: Source) -> list[tuple[int, int]]:
+    with source.errors():
+        stat = source.path.stat()
+    return _starts(str(source.path), source.name, (stat.st_mtime_ns, stat.st_size, source.offset, source.size))
 
 
 def n_frames(source: Source) -> int:
     """Frames of the file: one, except in the CHG of a molecular dynamics run, which is scanned."""
     if not re.search(r"(^|[._-])CHG($|[._-])", source.stem, re.IGNORECASE):
         return 1
-    return sum(1 for _ in _walk(source, source.data(), None))
+    return len(_places(source))
 
 
 def _density(source: Source, header: Header, blocks, extra) -> Density:
@@ -204,24 +220,17 @@ def _density(source: Source, header: Header, blocks, extra) -> Density:
     return Density(header.structure, header.grid, values, header.kind, info, {"vasp": extra})
 
 
-def frames(source: Source, dtype=np.float64):
-    """Densities of all frames, one after the other."""
-    for header, blocks, extra in _walk(source, source.data(), dtype):
-        yield _density(source, header, blocks, extra)
-
-
-def _frame(source: Source, data, dtype, index: int):
+def _frame(source: Source, dtype, index: int):
     """(Header, blocks, extra) of frame `index`."""
-    number = -1
-    for number, found in enumerate(_walk(source, data, dtype)):
-        if number == index:
-            return found
-    raise InputError(f"{source.name}: frame {index} asked for; the file holds {number + 1}")
+    places = _places(source) if index else [(0, 0)]
+    if not 0 <= index < len(places):
+        raise InputError(f"{source.name}: frame {index} asked for; the file holds {len(places)}")
+    return next(_walk(source, source.data(), dtype, *places[index]))[:3]
 
 
 def read(source: Source, index: int = 0, dtype=np.float64) -> Density:
     """The density of frame `index`, e/Angstrom^3."""
-    return _density(source, *_frame(source, source.data(), dtype, index))
+    return _density(source, *_frame(source, dtype, index))
 
 
 def _placed(density: Density, path) -> Density:
