@@ -231,11 +231,23 @@ class Trainer:
         for _, path in kept[: -self.config["training"]["max_ckpt_keep"]]:
             path.unlink()
 
+    def position(self) -> int:
+        """Where in the schedule the run is: the step, or further on where max_minutes will end it before numb_steps."""
+        training = self.config["training"]
+        if not training["max_minutes"]:
+            return self.step
+        return max(self.step, int(training["numb_steps"] * self.elapsed / (60 * training["max_minutes"])))
+
+    def finished(self) -> bool:
+        """Whether the last step is done."""
+        position = self.position()
+        return position >= self.config["training"]["numb_steps"] or self.schedule.finished(position)
+
     def train_step(self) -> Errors:
         """One optimiser step; returns the errors of its batch."""
         index = self.batches(self.step).to(self.device)
         s = self.samples
-        rate = self.schedule.rate(self.step)
+        rate = self.schedule.rate(self.position())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         cache = self.model.encode(self.batch)
@@ -277,11 +289,12 @@ class Trainer:
         nan = float("nan")
         t = trained.result()
         v = validated.result() if validated else {"nmae_percent": nan, "rmse": nan}
-        rate = self.schedule.rate(self.step - 1)
+        rate = self.optimizer.param_groups[0]["lr"]
         row = (v["nmae_percent"], t["nmae_percent"], v["rmse"], t["rmse"], rate, self.elapsed)
         curve.write(f"{self.step:10d}" + "".join(f" {nan if x is None else x:12.5e}" for x in row) + "\n")
         curve.flush()
-        left = self.elapsed / max(self.step, 1) * (self.config["training"]["numb_steps"] - self.step)
+        position = self.position()
+        left = self.elapsed / max(position, 1) * (self.config["training"]["numb_steps"] - position)
         log.info(
             f"batch {self.step}: trn: nmae = {t['nmae_percent']:.3f} %, rmse = {t['rmse']:.2e}, "
             + (f"val: nmae = {v['nmae_percent']:.3f} %, rmse = {v['rmse']:.2e}, " if validated else "")
@@ -302,22 +315,21 @@ class Trainer:
             started = time.perf_counter() - self.elapsed
             saved = self.step
             try:
-                while self.step < training["numb_steps"] and not self.schedule.finished(self.step):
+                while not self.finished():
                     trained = self.train_step()
                     self.elapsed = time.perf_counter() - started
-                    if self.step % training["disp_freq"] == 0 or self.step == training["numb_steps"]:
+                    if self.step % training["disp_freq"] == 0 or self.finished():
                         self._report(curve, trained)
                     if self.step % training["save_freq"] == 0:
                         self.save()
                         saved = self.step
-                    if 0 < training["max_minutes"] < self.elapsed / 60:
-                        log.warning(f"max_minutes reached at step {self.step} of {training['numb_steps']}")
-                        break
             except KeyboardInterrupt:
                 if self.step > saved:
                     self.save()
                     log.warning(f"interrupted; saved step {self.step}: continue with -r {self.prefix}-{self.step}.pt")
                 raise
+            if self.step < training["numb_steps"]:
+                log.warning(f"ended at step {self.step} of {training['numb_steps']}: max_minutes or stop_lr reached")
             if self.step > saved or not (self.folder / "checkpoint").exists():
                 self.save()
         log.info(f"trained model saved: {self.prefix}-{self.step}.pt")

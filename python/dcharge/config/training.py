@@ -229,7 +229,8 @@ def training() -> Argument:
                 "max_minutes",
                 float,
                 0.0,
-                "Wall time after which training ends in good order; 0: no limit.",
+                "Wall time after which training ends in good order; the learning rate then falls with the time, so that it "
+                "has reached its end; 0: no limit.",
                 NOT_NEGATIVE,
             ),
             key("disp_file", str, "lcurve.out", "File of the learning curve.", WORD),
