@@ -61,8 +61,8 @@ DCHARGE_INLINE void solid_harmonics_gradient(V x, V y, V z, const V* q, V& gx, V
     V xx = x * x, yy = y * y, zz = z * z, xy = x * y, xz = x * z, yz = y * z;
     V a = T(kSqrt5_8) * q[9], b = T(kSqrt15) * q[10], c = T(kSqrt3_8) * q[11], d = q[12];
     V e = T(kSqrt3_8) * q[13], f = T(0.5 * kSqrt15) * q[14], g = T(kSqrt5_8) * q[15];
-    gx += T(6) * a * xy + b * yz - T(2) * c * xy - T(3) * d * xz + e * (T(4) * zz - T(3) * xx - yy) +
-          T(2) * f * xz + T(3) * g * (xx - yy);
+    gx += T(6) * a * xy + b * yz - T(2) * c * xy - T(3) * d * xz + e * (T(4) * zz - T(3) * xx - yy) + T(2) * f * xz +
+          T(3) * g * (xx - yy);
     gy += T(3) * a * (xx - yy) + b * xz + c * (T(4) * zz - xx - T(3) * yy) - T(3) * d * yz - T(2) * e * xy -
           T(2) * f * yz - T(6) * g * xy;
     gz += b * xy + T(8) * c * yz + d * (T(3) * zz - T(1.5) * (xx + yy)) + T(8) * e * xz + f * (xx - yy);

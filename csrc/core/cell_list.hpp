@@ -13,7 +13,7 @@ namespace dcharge {
 struct CellList {
   double origin[3] = {0, 0, 0}, per_edge[3] = {0, 0, 0};
   int64_t n[3] = {0, 0, 0};
-  std::vector<int64_t> first;  // [n0 n1 n2 + 1]
+  std::vector<int64_t> first;   // [n0 n1 n2 + 1]
   std::vector<int64_t> member;  // positions sorted by box, ascending inside a box
 
   int64_t clamp(int a, double r) const {

@@ -33,7 +33,7 @@ inline double dot(const double* a, const double* b) { return a[0] * b[0] + a[1] 
 // Rows of non-periodic axes have no meaning: they are replaced, so that the cell can always be inverted.
 inline Lattice make_lattice(const double* rows, const bool* pbc) {
   Lattice out;
-  double(*c)[3] = out.cell;
+  double (*c)[3] = out.cell;
   int periodic[3], n_periodic = 0;
   for (int a = 0; a < 3; ++a) {
     out.pbc[a] = pbc[a];
@@ -58,7 +58,9 @@ inline Lattice make_lattice(const double* rows, const bool* pbc) {
   for (int k = 0; k < n_periodic; ++k) {
     scale *= std::sqrt(dot(c[periodic[k]], c[periodic[k]]));
   }
-  auto degenerate = [] { throw std::runtime_error("cell: the periodic cell vectors are linearly dependent (zero volume)"); };
+  auto degenerate = [] {
+    throw std::runtime_error("cell: the periodic cell vectors are linearly dependent (zero volume)");
+  };
   if (!(scale > 0)) {
     degenerate();
   }
@@ -181,7 +183,8 @@ inline void add_images(const Lattice& lattice, const Box& box, double cutoff, co
         out.z.push_back(p[2]);
         out.source.push_back(source);
         if (with_shift) {
-          out.shift.insert(out.shift.end(), {static_cast<int32_t>(i), static_cast<int32_t>(j), static_cast<int32_t>(k)});
+          out.shift.insert(out.shift.end(),
+                           {static_cast<int32_t>(i), static_cast<int32_t>(j), static_cast<int32_t>(k)});
         }
       }
     }

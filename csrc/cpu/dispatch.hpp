@@ -5,7 +5,8 @@
 
 namespace dcharge {
 
-// The widest set the CPU supports, unless the environment variable DCHARGE_ISA (avx512, avx2, baseline) asks for another.
+// The widest set the CPU supports, unless the environment variable DCHARGE_ISA (avx512, avx2, baseline) asks for
+// another.
 const Kernels& kernels();
 
 // Switches to the set of that name for all later calls; false (nothing changed) where this CPU or build lacks it.

@@ -79,9 +79,15 @@ struct GeometryTensors {
         pbc(take("pbc", pbc_, ScalarType::Bool, {cell.size(0), 3})) {}
 
   Geometry view() const {
-    return {points.size(0),          atoms.size(0),           cell.size(0),
-            data<double>(points),    data<int64_t>(point_frame), data<double>(atoms),
-            data<int64_t>(atom_type), data<int64_t>(atom_frame),  data<double>(cell),
+    return {points.size(0),
+            atoms.size(0),
+            cell.size(0),
+            data<double>(points),
+            data<int64_t>(point_frame),
+            data<double>(atoms),
+            data<int64_t>(atom_type),
+            data<int64_t>(atom_frame),
+            data<double>(cell),
             data<bool>(pbc)};
   }
 };

@@ -68,7 +68,8 @@ std::tuple<Tensor, Tensor> radial_moments_backward(const Tensor& grad, const Ten
   Tensor d_points = torch::stable::new_empty(g.points, {g.points.size(0), 3});
   Tensor d_atoms = torch::stable::new_zeros(g.atoms, {g.atoms.size(0), 3});
   if (dtype == ScalarType::Float) {
-    run_backward<float>(g.view(), radial, data<float>(d), mutable_data<double>(d_points), mutable_data<double>(d_atoms));
+    run_backward<float>(g.view(), radial, data<float>(d), mutable_data<double>(d_points),
+                        mutable_data<double>(d_atoms));
   } else {
     run_backward<double>(g.view(), radial, data<double>(d), mutable_data<double>(d_points),
                          mutable_data<double>(d_atoms));

@@ -35,8 +35,8 @@ Tensor se_e2_a(const Tensor& points, const Tensor& point_frame, const Tensor& at
                const std::vector<int64_t>& axis, bool per_l) {
   GeometryTensors g(points, point_frame, atoms, atom_type, atom_frame, cell, pbc);
   require(coefficients.dim() == 4, "coefficients: wrong shape");
-  Radial radial = make_radial(rcut, rcut_smth, soft, coefficients.size(2), coefficients.size(1) - 1,
-                              coefficients.size(0));
+  Radial radial =
+      make_radial(rcut, rcut_smth, soft, coefficients.size(2), coefficients.size(1) - 1, coefficients.size(0));
   ScalarType dtype = coefficients.scalar_type();
   require(dtype == ScalarType::Float || dtype == ScalarType::Double, "coefficients: float32 or float64 expected");
   return (dtype == ScalarType::Float ? run<float> : run<double>)(g, coefficients, offset, radial, axis, per_l);

@@ -1,6 +1,5 @@
 // radial_moments and its adjoint on the CPU.
 #include "cpu/kernels/entries.hpp"
-
 #include "cpu/kernels/group.hpp"
 
 namespace dcharge {
@@ -141,9 +140,11 @@ void backward_of(const Radial& radial, const TilePoints& points, const Candidate
           V r2 = dx * dx + dy * dy + dz * dz;
           V per_r = rsqrt(vmax(r2, set1(T(1e-30))));
           V inverse = rsqrt(r2 + c.soft2), inverse2 = inverse * inverse;
-          V u = vmin(vmax((r2 * per_r - c.rcut_smth) * c.per_width, V{}), set1(T(1)));
-          V w = u * u * u * ((T(-6) * u + T(15)) * u - T(10)) + T(1);
-          V dw = T(-30) * c.per_width * u * u * (T(1) - u) * (T(1) - u) * per_r;  // w'(r)/r, 0 on the nucleus
+          V r = r2 * per_r;
+          V u = vmin(vmax((r - c.rcut_smth) * c.per_width, V{}), set1(T(1)));
+          V v = vmin(vmax((c.rcut - r) * c.per_width, V{}), set1(T(1)));
+          V w = v * v * v * ((T(6) * v - T(15)) * v + T(10));
+          V dw = T(-30) * c.per_width * u * u * v * v * per_r;  // w'(r)/r, 0 on the nucleus
           w = r2 < c.rcut2 ? w : V{};
           dw = r2 < c.rcut2 ? dw : V{};
           V x2 = T(2) * vmax(c.slope * inverse - c.intercept, set1(T(-1)));

@@ -12,7 +12,7 @@ template <class T>
 size_t scratch(const Radial& r, int64_t m_padded) {
   int64_t n_comp = n_components(static_cast<int>(r.l_max));
   int64_t n_radial = (r.n_radial + kPad - 1) / kPad * kPad;
-  int64_t vectors = n_comp * (2 * n_radial + m_padded);                            // moments twice (backward), A
+  int64_t vectors = n_comp * (2 * n_radial + m_padded);                                // moments twice (backward), A
   int64_t scalars = n_comp * gram_stride(m_padded) * (kLanes<T> > 2 ? kLanes<T> : 2);  // A by rows (gram: A and dA)
   return vectors * sizeof(Vec<T>) + scalars * sizeof(T);
 }

@@ -90,9 +90,9 @@ def radial_moments_reference(
             total = torch.zeros(len(centres) * n_types, n_comp * n_radial, dtype=dtype, device=points.device)
             for a in range(0, max(1, len(i)), PAIRS_PER_BLOCK):
                 ia, ja = i[a : a + PAIRS_PER_BLOCK], j[a : a + PAIRS_PER_BLOCK]
-                angular, radial = pair_terms(
-                    (ghosts[ja] - centres[ia]).to(dtype), rcut, rcut_smth, soft, n_radial, l_max
-                )
+                vector = ghosts[ja] - centres[ia]
+                angular, radial = pair_terms(vector, rcut, rcut_smth, soft, n_radial, l_max)
+                angular, radial = angular.to(dtype), radial.to(dtype)
                 outer = (angular[:, :, None] * radial[:, None, :]).flatten(1)
                 total = total.index_add(0, ia * n_types + ghost_type[ja], outer)
             blocks.append(total)

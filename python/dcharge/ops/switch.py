@@ -21,5 +21,5 @@ def switch(r: Tensor, rcut: float, rcut_smth: float) -> Tensor:
     check_tensor("r", r, tuple(r.shape), (torch.float32, torch.float64))
     if not 0 <= rcut_smth < rcut:
         raise ValueError(f"rcut_smth: 0 <= rcut_smth < rcut = {rcut} Angstrom expected, got {rcut_smth}")
-    u = ((r - rcut_smth) / (rcut - rcut_smth)).clamp(0.0, 1.0)
-    return u * u * u * ((-6.0 * u + 15.0) * u - 10.0) + 1.0
+    v = ((rcut - r) / (rcut - rcut_smth)).clamp(0.0, 1.0)  # 1 - u: the same polynomial, without cancellation at rcut
+    return v * v * v * ((6.0 * v - 15.0) * v + 10.0)

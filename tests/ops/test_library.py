@@ -1,0 +1,89 @@
+"""Registration of the compiled ops with torch, and what happens without them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from cases import N_TYPES, RADIAL, case
+
+from dcharge.ops import gram, kernels, library, radial_moments, se_e2_a
+
+LENGTHS = tuple(RADIAL.values())
+
+
+def op_inputs(requires_grad):
+    c = case("skewed")
+    points, atoms = c.points[:4].clone(), c.atoms.clone()
+    a = torch.randn(3, 4, 6, dtype=torch.float64)
+    p = torch.randn(4, N_TYPES, 4, 3, dtype=torch.float64)
+    for t in (points, atoms, a):
+        t.requires_grad_(requires_grad)
+    geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
+    fixed = tuple(t.detach() for t in geometry)
+    return {
+        "radial_moments": (*geometry, *LENGTHS, 3, 1, N_TYPES, torch.float64),
+        "radial_moments_backward": (p, *fixed, *LENGTHS, 3, 1, N_TYPES),  # its derivative is not traceable
+        "se_e2_a": (*fixed, torch.randn(N_TYPES, 2, 3, 8), None, *LENGTHS, [4], False),
+        "gram": (a, [4], False),
+        "gram_backward": (torch.randn(3, 24, dtype=torch.float64), a, [4], False),
+        "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
+    }
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("name", library.COMPILED)
+def test_opcheck(compiled, name, requires_grad):
+    torch.library.opcheck(getattr(torch.ops.dcharge, name).default, op_inputs(requires_grad)[name])
+
+
+def test_compile(compiled):
+    c = case("skewed")
+    coefficients = torch.randn(N_TYPES, 2, 5, 8, dtype=torch.float64, requires_grad=True)
+    inputs = (c.points.clone().requires_grad_(), c.atoms.clone().requires_grad_(), coefficients)
+
+    def f(points, atoms, coefficients):
+        geometry = (points, c.point_frame, atoms, *c.geometry[3:])
+        d = se_e2_a(*geometry, coefficients, None, **RADIAL, axis_neuron=4)
+        p = radial_moments(*geometry, **RADIAL, n_radial=5, l_max=1, n_types=N_TYPES, out_dtype=torch.float64)
+        return d.square().mean() + gram(p[:, 0], 3).sum()
+
+    traced = torch.compile(f, fullgraph=True, backend="aot_eager")
+    for x, y in zip(torch.autograd.grad(traced(*inputs), inputs), torch.autograd.grad(f(*inputs), inputs), strict=True):
+        assert torch.allclose(x, y)
+
+
+def test_kernels_names_what_is_active(backend):
+    want = {"reference": "torch reference", "avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}[backend]
+    assert set(kernels().values()) == {want} and set(kernels()) == set(library.COMPILED)
+
+
+def test_missing_library_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "PATH", tmp_path / "libdcharge_ops.so")
+    found, reason = library._load()
+    assert found is None and "does not exist" in reason
+    library.PATH.write_bytes(b"not a library")
+    found, reason = library._load()
+    assert found is None and reason and "\n" not in reason
+
+
+def test_direct_calls_are_checked(compiled):
+    c = case("skewed")
+    with pytest.raises(RuntimeError, match="atom_type: values must lie in 0..0"):
+        torch.ops.dcharge.radial_moments(*c.geometry, *LENGTHS, 3, 1, 1, torch.float64)
+    with pytest.raises(RuntimeError, match="points: a coordinate is not a finite number"):
+        bad = c.with_points(torch.full_like(c.points, float("nan")), c.point_frame)
+        torch.ops.dcharge.radial_moments(*bad, *LENGTHS, 3, 1, N_TYPES, torch.float64)
+    with pytest.raises(RuntimeError, match="axis: values must lie in 1..M"):
+        torch.ops.dcharge.gram(torch.zeros(1, 4, 4), [5], False)
+
+
+def test_binary_needs_only_the_stable_abi(compiled):
+    if shutil.which("nm") is None:
+        pytest.skip("nm not found")
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", "-C", str(Path(library.PATH))], capture_output=True, text=True, check=True
+    ).stdout
+    assert "torch_call_dispatcher" in symbols
+    assert not [line for line in symbols.splitlines() if "at::" in line or "c10::" in line]
