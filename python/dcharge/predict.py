@@ -51,7 +51,7 @@ class Predictor:
     @torch.inference_mode()
     def at(self, structure: Structure, points, parts: bool = False):
         """Density [n_channels, n] at points [n, 3] (Angstrom); with `parts` also the baseline's [1, n]."""
-        points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
+        points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
         batch, cache = self._encode(structure)
         rho = np.empty((self.model.n_channels, len(points)), dtype=np.float64)
         base = np.empty((1, len(points)), dtype=np.float64)

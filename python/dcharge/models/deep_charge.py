@@ -125,9 +125,9 @@ class DeepCharge(Model):
         parts = []
         for order in range(self.l_max + 1):
             p = moments[:, :, order**2 : (order + 1) ** 2]
-            p = p.transpose(1, 2).reshape(n * (2 * order + 1), -1)
+            p = p.transpose(1, 2).reshape(n * (2 * order + 1), self.n_types * self.n_radial)
             a = torch.matmul(p, folded[:, order].reshape(p.shape[1], -1))
-            parts.append((a + offset if order == 0 else a).reshape(n, 2 * order + 1, -1))
+            parts.append((a + offset if order == 0 else a).reshape(n, 2 * order + 1, len(offset)))
         return torch.cat(parts, dim=1)
 
     def descriptor(self, cache: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
@@ -152,7 +152,9 @@ class DeepCharge(Model):
         rho = self.output(self.fitting(d))
         if self.zero_vacuum:
             rho = rho - self.output(self.fitting(self.vacuum_descriptor()))
-            return rho * self.output_scale
+            # matrix products round one row and many rows differently: without neighbours zero is put in by hand
+            near = (d if geometry is None else geometry[:, :, 0, 0]).ne(0).any(1, keepdim=True)
+            return torch.where(near, rho * self.output_scale, 0.0)
         return rho * self.output_scale + self.output_mean
 
     def baseline_density(self, batch: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:

@@ -1,0 +1,41 @@
+"""What all tests share."""
+
+import logging
+
+import pytest
+import torch
+from tiny import density
+
+import dcharge.errors
+from dcharge.io import write
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said():
+    """Every test hears what is said once."""
+    dcharge.errors._said.clear()
+
+
+@pytest.fixture
+def said(caplog):
+    """Function -> all that dcharge logged, as one text."""
+    caplog.set_level(logging.INFO, logger="dcharge")
+    return lambda: "\n".join(r.getMessage() for r in caplog.records)
+
+
+@pytest.fixture(scope="session")
+def cubes(tmp_path_factory):
+    """Two cubes of the analytic density: paths."""
+    folder = tmp_path_factory.mktemp("cubes")
+    for seed in (0, 1):
+        write(density(seed), folder / f"frame{seed}.cube")
+    return [folder / "frame0.cube", folder / "frame1.cube"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
