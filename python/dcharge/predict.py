@@ -187,7 +187,7 @@ def run(
             if template is not None and template.extra:
                 same_atoms(structure, template)
                 extra = template.extra
-                source["augmentation"] = f"augmentation occupancies copied from {template.name}"
+                source["comment"] = f"dcharge prediction; augmentation occupancies copied from {template.name}"
             source["structure"] = name
             log.info(f"{name}: {len(structure)} atoms, grid {'x'.join(map(str, grid.shape))}")
             if whole is not None:
