@@ -46,5 +46,8 @@ class AdditiveBaseline(nn.Module):
         n_types, n_radial = self.coefficients.shape
         order = torch.arange(1, n_radial + 1, dtype=torch.float64, device=x.device).repeat(n_types)
         penalty = (self.ridge * order) ** 2 * len(x)
-        solution = torch.linalg.solve(weighted.T @ x + torch.diag(penalty), weighted.T @ target.double())
+        normal = weighted.T @ x + torch.diag(penalty)
+        diagonal = normal.diagonal()
+        diagonal[diagonal == 0] = 1.0  # without a ridge: a species that no training point sees keeps zeros
+        solution = torch.linalg.solve(normal, weighted.T @ target.double())
         self.coefficients.copy_(solution.reshape(n_types, n_radial))
