@@ -88,7 +88,8 @@ class Stratified:
         n_total = min(self.points_per_frame, len(stratum))
         last = len(self.shells)
         members = [np.flatnonzero(stratum == k) for k in range(last + 1)]
-        wanted = [int(round(n_total * self.near_fraction / last))] * last
+        near = int(round(n_total * self.near_fraction))
+        wanted = [near // last + (k < near % last) for k in range(last)]
         taken = [min(w, len(m)) for w, m in zip(wanted, members[:last], strict=True)]
         taken.append(min(n_total - sum(taken), len(members[last])))
         # what the outer region cannot give (dense cells) goes back to the shells, outermost first
@@ -121,7 +122,7 @@ class Targeted:
         """Density or PointDensity, numpy Generator -> index [n] int64 (sorted), weight [n] float64."""
         values = np.abs(density.values_at(slice(None))[0].astype(np.float64))
         n_all, n_total = len(values), min(self.points_per_frame, len(values))
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             logp = -1.0 / (2.0 * self.sigma**2 * values**2)  # -inf where the density vanishes
         n_uniform = int(round(self.uniform_ratio * n_total))
         n_target = min(n_total - n_uniform, int(np.count_nonzero(logp > -700)))
@@ -149,17 +150,22 @@ def inclusion_probability(logp: np.ndarray, n: int) -> np.ndarray:
     """
     if n <= 0:
         return np.zeros(len(logp))
-    rate = np.exp(logp - logp.max())
-    positive = int(np.count_nonzero(rate))
-    if n >= positive:
-        return (rate > 0).astype(np.float64)
-    low, high = 0.0, 1.0
-    while -np.expm1(-rate * high).sum() < n:
-        high *= 2.0
-    for _ in range(80):
+    positive = logp > logp.max() - 700.0  # what is rarer than 1e-304 of the most frequent never wins
+    if n >= np.count_nonzero(positive):
+        return positive.astype(np.float64)
+    rate = logp[positive]
+
+    def probability(log_t):
+        return -np.expm1(-np.exp(np.minimum(rate + log_t, 700.0)))
+
+    # at t = n/sum(rates) the sum is at most n, at t = 40/smallest rate it is the number of items
+    low, high = np.log(n) - np.logaddexp.reduce(rate), np.log(40.0) - rate.min()
+    while high - low > 1e-9:
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if (-np.expm1(-rate * middle)).sum() < n else (low, middle)
-    return -np.expm1(-rate * high)
+        low, high = (middle, high) if probability(middle).sum() < n else (low, middle)
+    out = np.zeros(len(logp))
+    out[positive] = probability(high)
+    return out
 
 
 SAMPLERS = {"random": Random, "stratified": Stratified, "targeted": Targeted}
