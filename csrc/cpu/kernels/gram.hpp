@@ -29,16 +29,21 @@ DCHARGE_INLINE void for_blocks(const Contraction<T>& c, int64_t n_comp, F block)
 template <class T, int B>
 DCHARGE_INLINE void gram_rows(const T* a, int64_t stride, int64_t first, int64_t last, int64_t m, int64_t i,
                               Vec<T>* sum) {
+  Vec<T> d[B];  // indexed by constants only, so that it lives in registers
 #pragma GCC unroll 8
   for (int j = 0; j < B; ++j) {
-    sum[j] = Vec<T>{};
+    d[j] = Vec<T>{};
   }
   for (int64_t k = first; k < last; ++k) {
     Vec<T> axis = load<T>(a + k * stride + i);
 #pragma GCC unroll 8
     for (int j = 0; j < B; ++j) {
-      sum[j] += a[k * stride + m + j] * axis;
+      d[j] += a[k * stride + m + j] * axis;
     }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < B; ++j) {
+    sum[j] = d[j];
   }
 }
 
