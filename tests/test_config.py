@@ -233,6 +233,15 @@ def test_validation_systems_or_fraction():
     assert error(given) == "input.json: training/validation_data/fraction: give systems or fraction, not both"
 
 
+def test_plateau_needs_validation():
+    given = changed("learning_rate", {"type": "plateau"})
+    assert error(given) == (
+        "input.json: learning_rate/type: plateau follows the validation error: give training/validation_data"
+    )
+    given["training"]["validation_data"] = {"fraction": 0.1}
+    assert normalize(given)["learning_rate"]["type"] == "plateau"
+
+
 def write(folder, name, text):
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -12,6 +12,7 @@ from .io.replacing import replacing
 
 CHECKPOINT = "dcharge-checkpoint"
 FROZEN = "dcharge"
+VERSION = 1  # of checkpoints
 
 
 def save(path, content: dict) -> None:
@@ -40,6 +41,8 @@ def load(path, expected: str, device="cpu") -> dict:
         raise InputError(f"{path}: a {content['format']} file, not a {what}; {hint}")
     if not isinstance(content.get("version"), int):
         raise InputError(f"{path}: the {what} has no version number")
+    if expected == CHECKPOINT and content["version"] > VERSION:
+        raise InputError(f"{path}: checkpoint of version {content['version']}; this dcharge reads up to {VERSION}")
     return content
 
 

@@ -49,15 +49,15 @@ class Samples:
         return Batch.collate(self.structures, type_map, device)
 
 
-def system_frames(entries, where: str) -> list:
-    """Frames of systems given as paths or {"path", "pbc", "field"}; InputError names the entry in `where`."""
+def system_frames(entries, where: str = "") -> list:
+    """Frames of systems given as paths or {"path", "pbc", "field"}; `where` is the list's place in an input, for errors."""
     frames = []
-    for i, entry in enumerate([entries] if isinstance(entries, str | dict) else entries):
+    for i, entry in enumerate(entries):
         entry = {"path": entry} if isinstance(entry, str) else entry
         try:
             frames += open_system(entry["path"], pbc=entry.get("pbc"), field=entry.get("field")).frames
         except InputError as error:
-            raise InputError(f"{where}[{i}]: {error}") from error
+            raise InputError(f"{where}/{i}: {error}" if where else str(error)) from error
     return frames
 
 
@@ -129,6 +129,8 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(samples), generator=generator)
         n = max(1, int(round(section["fraction"] * len(samples))))
+        if n >= len(samples):
+            raise InputError(f"training/validation_data/fraction: no point of {len(samples)} is left for training")
         validation = samples.select(order[:n].sort()[0])
         samples = samples.select(order[n:].sort()[0])
         log.info(f"validation data: {n} of the training points, held out")

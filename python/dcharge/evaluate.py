@@ -63,11 +63,11 @@ def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, 
         raise InputError("test: one model expected")
     predictor = load(models[0], device)
     config = predictor.model.config
-    frames, model_errors, base_errors = [], [], []
+    frames, model_errors, base_errors, written = [], [], [], set()
     entries = [{"path": str(s), "pbc": pbc, "field": field} for s in systems]
     log.info("# ---------------output of dcharge test---------------")
     for system in entries:
-        chosen = system_frames([system], "-s")
+        chosen = system_frames([system])
         for frame in chosen[:n] if n else chosen:
             reference = frame.read()
             check_frame(reference, config["target"], config["type_map"])
@@ -75,7 +75,7 @@ def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, 
             errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
             seconds = time.perf_counter() - started
             if prefix is not None:
-                write_detail(prefix, frame.name, reference, values)
+                write_detail(detail_path(prefix, frame.name, written), reference, values)
             model_errors.append(errors)
             base_errors += [base] if base else []
             result = errors.result()
@@ -116,12 +116,21 @@ def write_text(path, text: str) -> None:
         Path(temporary).write_text(text)
 
 
-def write_detail(prefix, name: str, reference, values) -> None:
-    """<prefix>.<frame>.npz: reference and predicted density, and the grid or the points."""
-    stem = name.replace("/", "_").replace("#", "_")
+def detail_path(prefix, name: str, written: set[str]) -> str:
+    """<prefix>.<frame>.npz; frames of one name in several systems are numbered."""
+    stem = f"{prefix}.{name.replace('/', '_').replace('#', '_')}"
+    n, path = 1, f"{stem}.npz"
+    while path in written:
+        n, path = n + 1, f"{stem}_{n + 1}.npz"
+    written.add(path)
+    return path
+
+
+def write_detail(path, reference, values) -> None:
+    """Reference and predicted density, and the grid's cell or the points, as .npz."""
     where = {"points": reference.positions} if isinstance(reference, PointDensity) else {"cell": reference.grid.cell}
     predicted = np.asarray(values).reshape(reference.values[:1].shape)
-    with replacing(f"{prefix}.{stem}.npz") as temporary, open(temporary, "wb") as stream:
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, reference=reference.values[:1], predicted=predicted, **where)
 
 

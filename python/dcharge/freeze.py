@@ -84,7 +84,7 @@ def load_frozen(path, device="cpu") -> tuple[Model, dict]:
         model = make_model(config).to(device)
         model.load_state_dict(checkpoint.tensors(content, "state"))
         meta = checkpoint.section(content, "meta")
-    except (KeyError, RuntimeError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: damaged frozen model ({reason})") from error
+    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: damaged frozen model ({type(error).__name__}: {reason})") from error
     return model.eval().requires_grad_(False), meta

@@ -80,7 +80,7 @@ def run(model, system, *, frame: int = 0, axis: int = 2, output="density.png", p
     if str(output).rsplit(".", 1)[-1].lower() not in ("png", "pdf", "svg"):
         raise InputError(f"{output}: .png, .pdf or .svg expected")
     predictor = load(model)
-    frames = system_frames([{"path": system, "pbc": pbc, "field": field}], "-s")
+    frames = system_frames([{"path": system, "pbc": pbc, "field": field}])
     if not frame < len(frames):
         raise InputError(f"{system}: frame {frame} asked for; there are {len(frames)}")
     reference = frames[frame].read()

@@ -80,7 +80,10 @@ class Predictor:
             structure = structure.with_(numbers=structure.numbers[real], positions=structure.positions[real])
         source = {"file": "prediction", "code": "dcharge", "model": self.meta.get("checkpoint", "")}
         if points is not None:
-            return PointDensity(structure, points, self.at(structure, points), source=source)
+            if electrons is not None or not (shape is spacing is like is grid is None):
+                raise InputError("predict: at free points neither a grid nor a number of electrons can be given")
+            kind = self.model.config["target"]
+            return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
         values = np.empty((self.model.n_channels, grid.n_points), dtype=dtype)
         tiles = self.tiles(structure, grid)
@@ -119,6 +122,11 @@ def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, gr
     if grid is not None:
         return grid
     if like is not None:
+        if not isinstance(like, Density):
+            raise InputError(f"grid: {like.name} holds free points; a density on a grid expected")
+        if not np.allclose(like.structure.cell[structure.pbc], structure.cell[structure.pbc], rtol=0, atol=1e-3):
+            shape = " ".join(map(str, like.grid.shape))
+            raise InputError(f"grid: {like.name} has another cell than the structure; its shape alone is --grid {shape}")
         return like.grid
     if structure.volume < 1e-6:
         raise InputError(
@@ -178,16 +186,18 @@ def run(
     if pattern and pattern_name(pattern, 0) == pattern_name(pattern, 1):
         raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it")
     kind, n = predictor.model.config["target"], 0
-    source = {"code": "dcharge", "model": str(model)}
+    source, extra = {"code": "dcharge", "model": str(model), "comment": "dcharge prediction"}, {}
+    kept = getattr(template, "extra", {}).get("vasp", {})
+    if any("augmentation" in tail for tail in kept.get("tails", [])):
+        source["comment"] += f"; augmentation occupancies copied from {template.name}"
+        # of a spin-polarised file those of the total density, which is what is predicted
+        extra = {"vasp": {**kept, "tails": kept["tails"][: predictor.model.n_channels]}}
     whole = HDF5Writer(output, dtype) if hdf5 else None
     try:
         for name, structure in chain(first, frames):
             grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
-            extra = {}
-            if template is not None and template.extra:
+            if extra:
                 same_atoms(structure, template)
-                extra = template.extra
-                source["comment"] = f"dcharge prediction; augmentation occupancies copied from {template.name}"
             source["structure"] = name
             log.info(f"{name}: {len(structure)} atoms, grid {'x'.join(map(str, grid.shape))}")
             if whole is not None:

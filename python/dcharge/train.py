@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -71,7 +73,8 @@ class Batches:
         self.size = min(batch_size, self.n)
         self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
         self.starts = torch.cumsum(self.counts, 0) - self.counts
-        self.frames = min(frames_per_batch, len(self.counts))
+        self.filled = torch.nonzero(self.counts)[:, 0]  # held-out points may be all of a frame's
+        self.frames = min(frames_per_batch, len(self.filled))
         self.epoch, self.order = -1, None
 
     def _generator(self, number: int) -> torch.Generator:
@@ -81,9 +84,8 @@ class Batches:
         """Indices [batch_size] into the samples."""
         if self.frames:
             g = self._generator(step)
-            chosen = torch.randperm(len(self.counts), generator=g)[: self.frames]
-            chosen = chosen[self.counts[chosen] > 0]
-            each = max(1, self.size // max(1, len(chosen)))
+            chosen = self.filled[torch.randperm(len(self.filled), generator=g)[: self.frames]]
+            each = max(1, self.size // len(chosen))
             return torch.cat(
                 [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
             )
@@ -109,13 +111,15 @@ class Average:
         for k, p in model.named_parameters():
             self.values[k].lerp_(p, 1.0 - decay)
 
-    @torch.no_grad()
-    def swap(self, model: Model) -> None:
-        """Exchange the model's parameters with the average; call twice to undo."""
-        for k, p in model.named_parameters():
-            held = p.detach().clone()
-            p.copy_(self.values[k])
-            self.values[k] = held
+    @contextmanager
+    def applied(self, model: Model):
+        """Inside the `with` block the model has the averaged parameters, after it its own, also after an interrupt."""
+        held = {k: p.detach().clone() for k, p in model.named_parameters()}
+        try:
+            model.load_state_dict(self.values, strict=False)
+            yield
+        finally:
+            model.load_state_dict(held, strict=False)
 
 
 def make_optimizer(config: dict, parameters, rate: float):
@@ -124,7 +128,8 @@ def make_optimizer(config: dict, parameters, rate: float):
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[config["type"]](parameters, lr=rate, **options)
+    # one kernel for all parameters instead of a loop over them
+    return kinds[config["type"]](parameters, lr=rate, fused=True, **options)
 
 
 def choose_device(name: str) -> torch.device:
@@ -144,11 +149,15 @@ class Trainer:
         self.device = choose_device(training.get("device", "auto"))
         self.folder = Path(".")
         self.prefix = training["save_ckpt"]
+        if not (self.folder / self.prefix).parent.is_dir():
+            raise InputError(f"training/save_ckpt: there is no folder {(self.folder / self.prefix).parent}")
         self.model = make_model(config["model"], training["seed"]).to(self.device)
         content = None
         if restart or init_model:
             content = checkpoint.load(checkpoint.resolve(restart or init_model), checkpoint.CHECKPOINT, self.device)
-            self._check_same_model(content, restart or init_model)
+            self._check_same(content, restart or init_model, "model")
+            if restart:
+                self._check_same(content, restart, "optimizer", ["type"])
             self.model.load_state_dict(checkpoint.tensors(content, "state"))
 
         samples, validation, calibration = training_and_validation(config)
@@ -178,11 +187,11 @@ class Trainer:
         if restart:
             self._resume(content)
 
-    def _check_same_model(self, content: dict, path) -> None:
-        saved, mine = checkpoint.section(content, "config")["model"], self.config["model"]
-        for key in sorted(set(saved) | set(mine)):
+    def _check_same(self, content: dict, path, section: str, keys=None) -> None:
+        saved, mine = checkpoint.section(content, "config")[section], self.config[section]
+        for key in keys or sorted(set(saved) | set(mine)):
             if saved.get(key) != mine.get(key):
-                raise InputError(f"{path}: model/{key} is {saved.get(key)} there and {mine.get(key)} in the input")
+                raise InputError(f"{path}: {section}/{key} is {saved.get(key)} there and {mine.get(key)} in the input")
 
     def _resume(self, content: dict) -> None:
         run = checkpoint.section(content, "run")
@@ -206,7 +215,7 @@ class Trainer:
         }
         out = {
             "format": checkpoint.CHECKPOINT,
-            "version": 1,
+            "version": checkpoint.VERSION,
             "config": json.dumps(self.config),
             "run": json.dumps(run),
             "dcharge": __version__,
@@ -223,13 +232,12 @@ class Trainer:
         checkpoint.save(self.folder / name, self.content())
         with replacing(self.folder / "checkpoint") as temporary:
             Path(temporary).write_text(name + "\n")
-        kept = sorted(
-            (int(p.stem.rsplit("-", 1)[1]), p)
-            for p in self.folder.glob(f"{self.prefix}-*.pt")
-            if p.stem.rsplit("-", 1)[1].isdigit()
-        )
-        for _, path in kept[: -self.config["training"]["max_ckpt_keep"]]:
-            path.unlink()
+        place = (self.folder / name).parent
+        pattern = re.compile(re.escape(Path(self.prefix).name) + r"-(\d+)\.pt")
+        steps = sorted(int(found[1]) for p in place.iterdir() if (found := pattern.fullmatch(p.name)))
+        # files of later steps belong to an earlier run: they must not push out the new ones
+        for step in [s for s in steps if s <= self.step][: -self.config["training"]["max_ckpt_keep"]]:
+            (self.folder / f"{self.prefix}-{step}.pt").unlink(missing_ok=True)
 
     def position(self) -> int:
         """Where in the schedule the run is: the step, or further on where max_minutes will end it before numb_steps."""
@@ -272,26 +280,25 @@ class Trainer:
         s = self.validation
         if s is None:
             return None
-        if self.average:
-            self.average.swap(self.model)
         errors = Errors()
-        cache = self.model.encode(self.validation_batch)
-        for start in range(0, len(s), CHUNK):
-            index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
-            rho = self.model.decode(cache, s.points[index], s.frame[index], self.validation_geometry(index))
-            errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
-        if self.average:
-            self.average.swap(self.model)
+        with self.average.applied(self.model) if self.average else nullcontext():
+            cache = self.model.encode(self.validation_batch)
+            for start in range(0, len(s), CHUNK):
+                index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
+                rho = self.model.decode(cache, s.points[index], s.frame[index], self.validation_geometry(index))
+                errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
         return errors
 
     def _report(self, curve, trained: Errors) -> None:
         validated = self.validate()
         nan = float("nan")
         t = trained.result()
-        v = validated.result() if validated else {"nmae_percent": nan, "rmse": nan}
+        v = validated.result() if validated else {}
+        # undefined (no validation; a batch without any density) is nan in the curve
+        t, v = ({k: nan if r.get(k) is None else r[k] for k in ("nmae_percent", "rmse")} for r in (t, v))
         rate = self.optimizer.param_groups[0]["lr"]
         row = (v["nmae_percent"], t["nmae_percent"], v["rmse"], t["rmse"], rate, self.elapsed)
-        curve.write(f"{self.step:10d}" + "".join(f" {nan if x is None else x:12.5e}" for x in row) + "\n")
+        curve.write(f"{self.step:10d}" + "".join(f" {x:12.5e}" for x in row) + "\n")
         curve.flush()
         position = self.position()
         left = self.elapsed / max(position, 1) * (self.config["training"]["numb_steps"] - position)
@@ -309,6 +316,8 @@ class Trainer:
     def run(self) -> None:
         """Train to numb_steps, or until the schedule ends it; an interrupt writes a checkpoint first."""
         training = self.config["training"]
+        if self.step == 0:  # the best model of an earlier run in this folder is not that of this one
+            (self.folder / f"{self.prefix}.best.pt").unlink(missing_ok=True)
         log.info(f"model: {sum(p.numel() for p in self.model.parameters())} parameters, {self.model.type_map}")
         log.info(f"start to train {training['numb_steps']} steps")
         with open_curve(self.folder / training["disp_file"], self.step) as curve:
@@ -346,7 +355,8 @@ def open_curve(path: Path, step: int):
     header = "#" + f"{COLUMNS[0]:>9s}" + "".join(f" {name:>12s}" for name in COLUMNS[1:]) + "\n"
     rows = []
     if step and path.exists():
-        rows = [r for r in path.read_text().splitlines(True) if not r.startswith("#") and int(r.split()[0]) <= step]
+        rows = [r for r in path.read_text().splitlines(True) if not r.startswith("#") and r.endswith("\n")]
+        rows = [r for r in rows if len(r.split()) == len(COLUMNS) and int(r.split()[0]) <= step]
     with replacing(path) as temporary:
         Path(temporary).write_text(header + "".join(rows))
     return open(path, "a")

@@ -264,3 +264,5 @@ def check(config: dict, fail) -> None:
     validation = config["training"]["validation_data"]
     if validation["systems"] and validation["fraction"]:
         fail("training/validation_data/fraction", "give systems or fraction, not both")
+    if lr["type"] == "plateau" and not (validation["systems"] or validation["fraction"]):
+        fail("learning_rate/type", "plateau follows the validation error: give training/validation_data")
