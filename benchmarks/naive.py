@@ -62,8 +62,8 @@ class Naive:
         """Vectors [n, n_neighbours, 3] and distances [n, n_neighbours], padded with distances of rcut and more."""
         distance = torch.cdist(points, candidates)
         most = int((distance < self.rcut).sum(1).max()) if len(candidates) else 0
-        distance, index = distance.topk(most, dim=1, largest=False, sorted=False)
-        return candidates[index] - points[:, None], distance
+        vector = candidates[distance.topk(most, dim=1, largest=False, sorted=False).indices] - points[:, None]
+        return vector, vector.norm(dim=-1)  # cdist rounds more than the density near a nucleus allows
 
     def chunk(self, points: Tensor) -> Tensor:
         """Density [n, 1] at points [n, 3] float64 inside the cell, near each other."""

@@ -20,7 +20,7 @@ TIMED_STEPS, UNTIMED_STEPS, TIMED_SECONDS = 20, 3, 5.0
 ALL_POINTS, POINTS_PER_FRAME = 180_000, (5_000, 60_000)  # points of all training frames, and the range for one
 PERIODIC = {"NONE": [0, 0, 0], "XY": [1, 1, 0], "XYZ": [1, 1, 1]}
 
-TRAINING = {"batch_size": 4096, "start_lr": 2e-3, "stop_lr": 1e-5, "ema": 0.99, "seed": 1}
+TRAINING = {"batch_size": 512, "start_lr": 2e-3, "stop_lr": 1e-5, "ema": 0.99, "seed": 1}
 
 # the paper's model to the letter: no baseline, no standardisation, no softening, the embedding net at every pair
 PAPER = {

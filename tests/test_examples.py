@@ -1,0 +1,123 @@
+"""The studies run on tiny data, keep what is finished and write their tables and pictures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dcharge
+from dcharge import Density, Grid, Structure
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+import study  # noqa: E402
+
+
+def made_density(numbers, seed):
+    """Atoms as Gaussians in a cubic cell of 6 Angstrom."""
+    rng = np.random.default_rng(seed)
+    cell, shape = np.eye(3) * 6.0, (12, 12, 12)
+    positions = np.array([[1.0, 1.0, 1.0], [4.0, 4.0, 1.0], [1.0, 4.0, 4.0], [4.0, 1.0, 4.0]])[: len(numbers)]
+    structure = Structure(numbers, positions + rng.normal(0, 0.1, positions.shape), cell, True)
+    grid = Grid(shape, cell)
+    d = grid.points()[:, None] - structure.positions
+    d -= 6.0 * np.round(d / 6.0)
+    rho = (np.sqrt(structure.numbers) * np.exp(-(d**2).sum(-1))).sum(1)
+    return Density(structure, grid, rho.reshape(shape))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with splits.json and the densities it names."""
+    folder = tmp_path_factory.mktemp("data")
+    splits = {
+        "si_bulk": {"train": ["a", "b", "c"], "valid": ["d"], "test": ["e"], "extra_train": ["f"]},
+        "almg": {"train": ["a", "b"], "valid": [], "test": ["e"], "far_test": ["c", "d"]},
+        "mol_field": {"geometry": {"train": ["a_e0", "a_e1", "b_e0"], "test": ["c_e0", "c_e1"]}, "strength": {}},
+        "other": {"strength": {"train": ["a"]}},
+    }
+    (folder / "splits.json").write_text(json.dumps(splits))
+    species = {"si_bulk": [14] * 4, "almg": [13, 12, 13, 12], "mol_field": [8, 1]}
+    for system, numbers in species.items():
+        (folder / system).mkdir()
+        names = ["a_e0", "a_e1", "b_e0", "c_e0", "c_e1"] if system == "mol_field" else list("abcdef")
+        for seed, name in enumerate(names):
+            dcharge.write(made_density(numbers, seed), folder / system / f"{name}.cube.gz")
+    index = [
+        {"frame": f"{n}.cube.gz", "poisson_periodic": "NONE", "field_V_per_A": [0, 0, float(n[-1])]} for n in names
+    ]
+    (folder / "mol_field/index.json").write_text(json.dumps(index))
+    return folder
+
+
+def start(script, *arguments):
+    """Run a study; its output."""
+    command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_data_knows_periodicity_and_field(data):
+    folder = study.Data(data)
+    entries = folder.systems("mol_field", ["a_e0"])
+    assert entries == [{"path": str(data / "mol_field/a_e0.cube.gz"), "pbc": [0, 0, 0]}]
+    assert folder.field_free("mol_field", ["a_e0", "a_e1"]) == ["a_e0"]
+    assert folder.systems("almg", ["a"]) == [{"path": str(data / "almg/a.cube.gz")}]
+    assert folder.type_map(folder.systems("almg", ["a"])) == ["Mg", "Al"]
+    with pytest.raises(SystemExit, match="one file expected, 0 found"):
+        folder.systems("almg", ["missing"])
+    with pytest.raises(SystemExit, match="splits.json"):
+        study.Data(data / "almg")
+
+
+def test_table(data, tmp_path):
+    options = ["--data", data, "--minutes", 0.01, "--points", 300, "--batch", 64, "--out", tmp_path]
+    text = start("table/run.py", *options, "--systems", "mol_field", "si_bulk-paper")
+    assert "other: neither train nor geometry" in text and "timing:" in text
+    first = json.loads((tmp_path / "mol_field/result.json").read_text())
+    assert first["n_train_frames"] == 2 and len(first["tests"]["test"]["frames"]) == 1
+    text = start("table/run.py", *options)
+    assert "mol_field: done before" in text
+    results = json.loads((tmp_path / "table.json").read_text())
+    assert list(results) == ["si_bulk", "si_bulk+extra_train", "si_bulk-paper", "almg", "mol_field"]
+    assert results["mol_field"] == first
+    assert results["si_bulk+extra_train"]["n_train_frames"] == 4
+    assert set(results["almg"]["tests"]) == {"test", "far_test"}
+    assert results["si_bulk-paper"]["tests"]["test"]["baseline"] is None
+    assert results["si_bulk"]["tests"]["test"]["pooled"]["n_points"] == 12**3
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("baseline alone") == 5 and "Deep Charge does not see it" in table
+    assert "si_bulk," in (tmp_path / "nmae_minutes.csv").read_text()
+
+
+def test_interrupted_training_continues(data, tmp_path):
+    folder = study.Data(data)
+    train, test = folder.systems("si_bulk", ["a"]), folder.systems("si_bulk", ["e"])
+    config = study.training_input(train, [], ["Si"], {"points_per_frame": 200, "batch_size": 50})
+    first = study.run(tmp_path, config, {"test": test}, 0.005, {})
+    (tmp_path / "result.json").unlink()  # as if killed while testing
+    plan = (tmp_path / "plan.json").read_text()
+    again = study.run(tmp_path, config, {"test": test}, 0.005, {})
+    assert (tmp_path / "plan.json").read_text() == plan
+    assert again["numb_steps"] == first["numb_steps"]
+    (tmp_path / "result.json").unlink()
+    other = study.training_input(train, [], ["Si"], {"points_per_frame": 100, "batch_size": 50})
+    assert study.run(tmp_path, other, {"test": test}, 0.005, {})["n_train_points"] == 100
+
+
+def test_learning_curves(data, tmp_path):
+    options = ["--data", data, "--minutes", 0.005, "--points", 200, "--batch", 64, "--counts", 100, 300]
+    text = start("learning_curves/run.py", *options, "--out", tmp_path)
+    assert "6 of 6 trainings done" in text
+    rows = (tmp_path / "curves.csv").read_text().splitlines()
+    assert len(rows) == 7 and rows[1].startswith("points,si_bulk,1,100,")
+    for name in ("points.png", "structures.png", "profile.png", "errors.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    profile = np.loadtxt(tmp_path / "runs/si_bulk-3x100/profile.csv", delimiter=",", skiprows=1)
+    assert profile.shape == (12, 3) and profile[-1, 0] == pytest.approx(5.5)
+    assert "6 of 6" in start("learning_curves/run.py", *options, "--out", tmp_path)
