@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from tiny import density
 
 import dcharge.errors
 from dcharge.io import write
+
+DATA = Path(__file__).parent / "data"
 
 torch.set_num_threads(1)
 
@@ -39,3 +42,15 @@ def here(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    """A tiny frozen model of Si and O, as an earlier dcharge wrote it."""
+    return DATA / "frozen/version1.pth"
+
+
+@pytest.fixture(scope="session")
+def si8():
+    """Real silicon: 8 atoms, CP2K PBE valence density, every third grid point."""
+    return DATA / "si8.cube.gz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -17,8 +18,10 @@ VERSION = 1  # of checkpoints
 
 def save(path, content: dict) -> None:
     """torch.save under a temporary name, then rename: a crash or a full disk leaves the old file intact."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # straight to a full disk it raises what nobody understands
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        Path(temporary).write_bytes(buffer.getbuffer())
 
 
 def load(path, expected: str, device="cpu") -> dict:
@@ -41,6 +44,11 @@ def load(path, expected: str, device="cpu") -> dict:
         raise InputError(f"{path}: a {content['format']} file, not a {what}; {hint}")
     if not isinstance(content.get("version"), int):
         raise InputError(f"{path}: the {what} has no version number")
+    for name in ("config", "run" if expected == CHECKPOINT else "meta"):
+        try:
+            json.loads(content[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: damaged {what} (no readable '{name}')") from error
     if expected == CHECKPOINT and content["version"] > VERSION:
         raise InputError(f"{path}: checkpoint of version {content['version']}; this dcharge reads up to {VERSION}")
     return content
@@ -49,6 +57,14 @@ def load(path, expected: str, device="cpu") -> dict:
 def tensors(content: dict, prefix: str) -> dict:
     """The entries `<prefix>/<name>` as {name: tensor}."""
     return {k[len(prefix) + 1 :]: v for k, v in content.items() if k.startswith(prefix + "/")}
+
+
+def fill(model: torch.nn.Module, state: dict, path) -> None:
+    """Put tensors into a model; InputError where they do not fit it."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
 
 
 def section(content: dict, name: str):

@@ -50,7 +50,7 @@ class Samples:
 
 
 def system_frames(entries, where: str = "") -> list:
-    """Frames of systems given as paths or {"path", "pbc", "field"}; `where` is the list's place in an input, for errors."""
+    """Frames of systems given as paths or {"path", "pbc", "field"}; errors begin with `where`, a place in an input."""
     frames = []
     for i, entry in enumerate(entries):
         entry = {"path": entry} if isinstance(entry, str) else entry

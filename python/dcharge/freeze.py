@@ -34,7 +34,7 @@ def freeze(path=".", output="frozen.pth") -> Path:
     config, run = checkpoint.section(content, "config"), checkpoint.section(content, "run")
     model = make_model(config["model"])
     state = checkpoint.tensors(content, "state") | checkpoint.tensors(content, "ema")
-    model.load_state_dict(state)
+    checkpoint.fill(model, state, source)
     meta = {
         "dcharge": __version__,
         "torch": torch.__version__,
@@ -80,11 +80,10 @@ def load_frozen(path, device="cpu") -> tuple[Model, dict]:
             raise InputError(f"{path}: frozen model of unknown version {content['version']}")
         content = MIGRATIONS[content["version"]](content)
     try:
-        config = checkpoint.section(content, "config")
-        model = make_model(config).to(device)
-        model.load_state_dict(checkpoint.tensors(content, "state"))
-        meta = checkpoint.section(content, "meta")
-    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: damaged frozen model ({type(error).__name__}: {reason})") from error
-    return model.eval().requires_grad_(False), meta
+        model = make_model(checkpoint.section(content, "config")).to(device)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged frozen model (configuration: {type(error).__name__} {error})") from error
+    checkpoint.fill(model, checkpoint.tensors(content, "state"), path)
+    return model.eval().requires_grad_(False), checkpoint.section(content, "meta")

@@ -158,7 +158,7 @@ class Trainer:
             self._check_same(content, restart or init_model, "model")
             if restart:
                 self._check_same(content, restart, "optimizer", ["type"])
-            self.model.load_state_dict(checkpoint.tensors(content, "state"))
+            checkpoint.fill(self.model, checkpoint.tensors(content, "state"), restart or init_model)
 
         samples, validation, calibration = training_and_validation(config)
         self.samples = samples.to(self.device)
