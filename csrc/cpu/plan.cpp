@@ -11,6 +11,9 @@
 namespace dcharge {
 namespace {
 
+// Neither nan nor so large that the number of cells to wrap by overflows an integer.
+bool usable(double coordinate) { return std::fabs(coordinate) < 1e12; }
+
 // Members of every frame as CSR: index sorted by frame, stable.
 struct ByFrame {
   std::vector<int64_t> first, index;
@@ -46,7 +49,7 @@ Plan::Plan(const Geometry& g, double rcut, int64_t n_types, const ParallelFor& p
     }
   }
   for (int64_t i = 0; i < 3 * g.n_atoms; ++i) {
-    if (!std::isfinite(g.atoms[i])) {
+    if (!usable(g.atoms[i])) {
       throw std::runtime_error("atoms: row " + std::to_string(i / 3) + " is not a finite number");
     }
   }
@@ -64,6 +67,9 @@ void Plan::add_frame(const Geometry& g, int64_t f, const int64_t* row, int64_t n
   Lattice lattice = make_lattice(g.cell + 9 * f, g.pbc + 3 * f);
   double centre[3];
   lattice.fractional(g.points + 3 * row[0], centre);
+  for (double& f : centre) {
+    f = std::isfinite(f) ? f : 0;  // that point is reported below
+  }
 
   // wrapped points and their bounding boxes, one pair of boxes per part
   constexpr int64_t kPart = 4096;
@@ -78,7 +84,7 @@ void Plan::add_frame(const Geometry& g, int64_t f, const int64_t* row, int64_t n
         double frac[3];
         int64_t shift[3];
         std::copy_n(g.points + 3 * row[i], 3, r);
-        if (!(std::isfinite(r[0]) && std::isfinite(r[1]) && std::isfinite(r[2]))) {
+        if (!(usable(r[0]) && usable(r[1]) && usable(r[2]))) {
           finite = false;
           r[0] = r[1] = r[2] = 0;
         }
