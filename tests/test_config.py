@@ -59,7 +59,7 @@ def test_defaults():
         "decay_steps": 5000,
         "warmup_steps": 0,
     }
-    assert config["loss"] == {"type": "mse", "weights": "none"}
+    assert config["loss"] == {"type": "mae", "weights": "none"}
     assert config["training"]["sampler"]["type"] == "stratified"
     assert config["training"]["training_data"]["systems"] == [{"path": "train", "pbc": None, "field": None}]
 

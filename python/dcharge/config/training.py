@@ -122,10 +122,10 @@ def loss() -> Argument:
     """The `loss` section."""
     delta = key("delta", float, 0.01, "Error in e/Angstrom^3 where the parabola becomes a line.", POSITIVE)
     kinds = by_type(
-        choice("mse", doc="Mean square error."),
-        choice("mae", doc="Mean absolute error."),
+        choice("mae", doc="Mean absolute error: what NMAE measures."),
+        choice("mse", doc="Mean square error, ruled by the points next to nuclei."),
         choice("huber", [delta], "Square for small errors, absolute for large ones."),
-        default="mse",
+        default="mae",
         doc="The function of the error.",
     )
     weights = key(
