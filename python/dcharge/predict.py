@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -183,8 +185,8 @@ def run(
     hdf5 = output is not None and str(output).endswith((".h5", ".hdf5"))
     if len(first) > 1 and not pattern and not hdf5:
         raise InputError(f"{output}: holds one frame, the input has more; use an .h5 file or --pattern rho.%06d.cube")
-    if pattern and pattern_name(pattern, 0) == pattern_name(pattern, 1):
-        raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it")
+    if pattern:
+        pattern_name(pattern, 0)
     kind, n = predictor.model.config["target"], 0
     source, extra = {"code": "dcharge", "model": str(model), "comment": "dcharge prediction"}, {}
     kept = getattr(template, "extra", {}).get("vasp", {})
@@ -222,8 +224,7 @@ def run(
 
 
 def pattern_name(pattern: str, n: int) -> str:
-    """File name of frame n; InputError for a pattern that is no printf pattern."""
-    try:
-        return pattern % n
-    except (TypeError, ValueError):
-        raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it") from None
+    """File name of frame n; InputError for a pattern without exactly one %d, %06d, ..."""
+    if not re.fullmatch(r"([^%]|%%)*%\d*d([^%]|%%)*", pattern):
+        raise InputError(f"--pattern {pattern}: a frame number such as %06d expected in it")
+    return pattern % n
