@@ -169,7 +169,8 @@ def test_vacuum(model):
     assert far.sum() > 1000
     rho = Predictor(model, tile=700).predict(slab, grid=grid).values.reshape(-1)
     assert np.abs(rho[~far]).max() > 1e-3
-    constant = 0.0 if model.config.get("vacuum", "zero") == "zero" else predicted(model, slab, np.array([[0, 0, 20.0]]))[0, 0]
+    zero = model.config.get("vacuum", "zero") == "zero"
+    constant = 0.0 if zero else predicted(model, slab, np.array([[0, 0, 20.0]]))[0, 0]
     agree(model, rho[far], np.full(far.sum(), constant), scale=abs(constant))
     nothing = Structure([], np.zeros((0, 3)), cell, True)
     agree(model, predicted(model, nothing, grid.points()[:5])[:, 0], np.full(5, constant), scale=abs(constant))

@@ -10,6 +10,7 @@ from tiny import gaussians, image_shifts, model_config, predicted, structure
 from dcharge.batch import Batch
 from dcharge.models import make_model
 from dcharge.models.deep_charge import chebyshev_nodes
+from dcharge.ops import contract
 
 PLAIN = {"standardize": False, "baseline": {"type": "none"}}
 
@@ -41,7 +42,7 @@ def naive(model, s, point):
     """
     d = model.config["descriptor"]
     rcut, smooth, soft = d["rcut"], d["rcut_smth"], d["soft"]
-    constant = {k: v.numpy() for k, v in model.state_dict().items() if "scale" in k or "mean" in k}
+    constant = {k: v.numpy() for k, v in model.state_dict().items() if "scale" in k or "mean" in k or k == "norm"}
     a = np.zeros((4, d["neuron"][-1]))
     for atom, z in zip(s.positions, s.types(model.type_map), strict=True):
         for shift in image_shifts(s, 3):
@@ -55,12 +56,12 @@ def naive(model, s, point):
             row = w / softened * np.array([1.0, *(vector / softened)])
             row = row / constant["pair_scale"][[0, 1, 1, 1]]
             a += np.outer(row, feed(row[:1], model.embedding[z]))
-    n = 1.0 / math.sqrt(float(constant["feature_scale"]))  # the constant number of neighbours
-    a /= n
+    a *= float(constant["norm"])  # one over the constant number of neighbours
     matrix = a.T @ a[:, : d["axis_neuron"]]
 
     def net(flat):
-        return (model.output.weight.detach().numpy() @ feed(flat, model.fitting) + model.output.bias.detach().numpy())[0]
+        weight, bias = model.output.weight.detach().numpy(), model.output.bias.detach().numpy()
+        return (weight @ feed(flat, model.fitting) + bias)[0]
 
     if model.zero_vacuum:
         return float(constant["output_scale"]) * (net(matrix.ravel()) - net(0 * matrix.ravel()))
@@ -120,7 +121,7 @@ def test_nodes_interpolate_polynomials():
 
 @pytest.mark.parametrize("standardize", [True, False])
 def test_number_of_parameters(standardize):
-    """Per species: embedding 1 -> neuron (and, standardised, a table); once: fitting net with dt, output (and shift)."""
+    """Per species: embedding 1 -> neuron (and a table, standardised); once: fitting net with dt, output (and shift)."""
     model = make_model(model_config({"standardize": standardize, "fitting_net": {"neuron": [10, 10, 20]}}))
     embedding = (1 * 4 + 4) + (4 * 8 + 8)
     fitting = (24 * 10 + 10) + (10 * 10 + 10 + 10) + (10 * 20 + 20 + 20) + (20 + 1)
@@ -147,7 +148,7 @@ def test_calibration_standardises():
     np.testing.assert_allclose(p.square().mean(0).numpy(), 1, atol=1e-10)
     vectors = moments[:, :, 1:4] / model.scale[:, None, 1]
     np.testing.assert_allclose(vectors.square().mean((0, 2)).numpy(), 1, atol=1e-10)
-    assert model.descriptor(batch, points, zero, moments).std().item() == pytest.approx(1.0)
+    assert model.descriptor(model.encode(batch), points, zero, moments).std().item() == pytest.approx(1.0)
 
 
 def test_folded_coefficients_are_the_standardised_moments():
@@ -161,9 +162,8 @@ def test_folded_coefficients_are_the_standardised_moments():
         "ntb,tbm->nm", (moments[:, :, 0] - model.center) / model.scale[:, 0], c + model.table[:, 0]
     )
     scale = expected.abs().max().item()
-    np.testing.assert_allclose(
-        model.environment(moments)[:, 0].detach().numpy(), expected.detach().numpy(), rtol=0, atol=1e-9 * scale
-    )
+    folded = contract(moments, *model.coefficients())[:, 0] / model.norm
+    np.testing.assert_allclose(folded.detach().numpy(), expected.detach().numpy(), rtol=0, atol=1e-9 * scale)
 
 
 def test_species_without_training_points():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,13 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 # standardisation and baseline are estimated from at most this many points
 CALIBRATION_POINTS = 50_000
+
+
+@dataclass
+class Encoded:
+    """What `encode` returns: the batch, and whatever a family computes from the atoms alone."""
+
+    batch: Batch
 
 
 class Model(nn.Module):
@@ -46,19 +55,19 @@ class Model(nn.Module):
         """How far a point sees, Angstrom."""
         raise NotImplementedError
 
-    def encode(self, batch: Batch):
-        """Everything that depends on the atoms alone, computed once per structure. Default: nothing, the batch."""
-        return batch
+    def encode(self, batch: Batch) -> Encoded:
+        """Everything that does not depend on the points, computed once per structure (in training: per step)."""
+        return Encoded(batch)
 
     def geometry(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Tensor | None:
         """Parameter-free per-point tensor [n_points, ...] that a trainer may cache, or None."""
         return None
 
-    def residual(self, cache, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+    def residual(self, cache: Encoded, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density [n_points, n_channels], e/Angstrom^3."""
         raise NotImplementedError
 
-    def features(self, cache, points: Tensor, point_frame: Tensor) -> Tensor:
+    def features(self, cache: Encoded, points: Tensor, point_frame: Tensor) -> Tensor:
         """Input of the last shared network, float64 [n_points, n_features]."""
         raise NotImplementedError
 
@@ -68,17 +77,17 @@ class Model(nn.Module):
             return torch.zeros((len(points), 1), dtype=self.dtype, device=points.device)
         return self.baseline(self.baseline.moments(batch, points, point_frame, self.dtype))
 
-    def decode(self, cache, points: Tensor, point_frame: Tensor, geometry: Tensor | None = None) -> Tensor:
+    def decode(self, cache: Encoded, points: Tensor, point_frame: Tensor, geometry: Tensor | None = None) -> Tensor:
         """Density at points.
 
-        points # [n_points, 3] float64, Angstrom; point_frame # [n_points] int64; geometry: as returned by
+        cache: from `encode`; points # [n_points, 3] float64, Angstrom; point_frame # [n_points] int64; geometry: as returned by
         `geometry` for these points, if at hand. -> [n_points, n_channels] e/Angstrom^3
         """
         if geometry is None:
-            geometry = self.geometry(cache, points, point_frame)
+            geometry = self.geometry(cache.batch, points, point_frame)
         rho = self.residual(cache, points, point_frame, geometry)
         if self.baseline is not None:
-            rho = rho + self.baseline_density(cache, points, point_frame, geometry)
+            rho = rho + self.baseline_density(cache.batch, points, point_frame, geometry)
         return rho
 
     def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor, weight: Tensor) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
 from ..nn import Network, Output
-from ..ops import gram, radial_moments, switch
-from .base import CALIBRATION_POINTS, Model
+from ..ops import contract, gram, radial_moments, switch
+from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline
 from .pairs import exact_environment, pair_statistics
 
@@ -28,6 +29,15 @@ def chebyshev_nodes(n: int, rcut: float, soft: float) -> tuple[Tensor, Tensor]:
     transform = 2.0 / n * torch.cos(torch.arange(n, dtype=torch.float64)[:, None] * angle)
     transform[0] *= 0.5
     return r, transform
+
+
+@dataclass
+class DeepChargeCode(Encoded):
+    """Coefficients [n_types, l_max + 1, n_radial, width], offset [width] and output in vacuum [1, 1], where used."""
+
+    coefficients: Tensor | None
+    offset: Tensor | None
+    vacuum: Tensor | None
 
 
 class DeepCharge(Model):
@@ -75,7 +85,7 @@ class DeepCharge(Model):
         self.register_buffer("center", torch.zeros(n_types, self.n_radial, dtype=self.dtype))
         self.register_buffer("scale", torch.ones(n_types, orders, self.n_radial, dtype=self.dtype))
         self.register_buffer("pair_scale", torch.ones(orders, dtype=self.dtype))
-        self.register_buffer("feature_scale", torch.ones((), dtype=self.dtype))
+        self.register_buffer("norm", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_scale", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_mean", torch.zeros((), dtype=self.dtype))
         if not self.exact:
@@ -106,55 +116,49 @@ class DeepCharge(Model):
             n_types=self.n_types, out_dtype=self.dtype,
         )  # fmt: skip
 
-    def coefficients(self) -> tuple[Tensor, Tensor]:
-        """C [n_types, l_max + 1, n_radial, width] with the standardisation folded in, and offset [width] of l = 0.
+    def encode(self, batch: Batch) -> DeepChargeCode:
+        """Coefficients of the environment, and the network's output in vacuum: functions of the parameters alone."""
+        code = DeepChargeCode(batch, None, None, None)
+        if not self.exact:
+            code.coefficients, code.offset = self.coefficients()
+        if self.zero_vacuum:
+            width = self.embedding[0][-1].weight.shape[0]
+            a = torch.zeros((1, (self.l_max + 1) ** 2, width), dtype=self.dtype, device=self.device)
+            if code.offset is not None:
+                a = torch.cat([code.offset.reshape(1, 1, -1), a[:, 1:]], dim=1)
+            code.vacuum = self.output(self.fitting(gram(a, self.axis, self.gram_mode)))
+        return code
 
-        A = (P - center)/scale . (transform.net(s(nodes)) + table) + shift = P.C + offset
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """C [n_types, l_max + 1, n_radial, width] with all stored constants folded in, and offset [width] of l = 0.
+
+        A = norm ((P - center)/scale . (transform.net(s(nodes)) + table) + shift) = P.C + offset
         """
         nodes = self.node_s / self.pair_scale[0]
         c = torch.stack([self.transform @ net(nodes) for net in self.embedding])[:, None]
         if not self.standardize:
-            return c / self.scale[..., None], torch.zeros_like(c[0, 0, 0])
-        folded = (c + self.table) / self.scale[..., None]
-        return folded, self.shift - torch.einsum("tb,tbm->m", self.center, folded[:, 0])
+            return self.norm * c / self.scale[..., None], torch.zeros_like(c[0, 0, 0])
+        folded = self.norm * (c + self.table) / self.scale[..., None]
+        return folded, self.norm * self.shift - torch.einsum("tb,tbm->m", self.center, folded[:, 0])
 
-    def environment(self, moments: Tensor) -> Tensor:
-        """A [n_points, (l_max + 1)^2, width] from moments."""
-        folded, offset = self.coefficients()
-        n = len(moments)
-        parts = []
-        for order in range(self.l_max + 1):
-            p = moments[:, :, order**2 : (order + 1) ** 2]
-            p = p.transpose(1, 2).reshape(n * (2 * order + 1), self.n_types * self.n_radial)
-            a = torch.matmul(p, folded[:, order].reshape(p.shape[1], -1))
-            parts.append((a + offset if order == 0 else a).reshape(n, 2 * order + 1, len(offset)))
-        return torch.cat(parts, dim=1)
-
-    def descriptor(self, cache: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+    def descriptor(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """D [n_points, width * sum(axis)]."""
         if self.exact:
-            a = exact_environment(cache, points, point_frame, self.embedding, self.radial, self.pair_scale)
+            a = self.norm * exact_environment(
+                cache.batch, points, point_frame, self.embedding, self.radial, self.pair_scale
+            )
         else:
-            a = self.environment(geometry)
-        return gram(a, self.axis, self.gram_mode) * self.feature_scale
+            a = contract(geometry, cache.coefficients, cache.offset)
+        return gram(a, self.axis, self.gram_mode)
 
-    def vacuum_descriptor(self) -> Tensor:
-        """D of a point without neighbours [1, width * sum(axis)]."""
-        width = self.embedding[0][-1].weight.shape[0]
-        a = torch.zeros((1, (self.l_max + 1) ** 2, width), dtype=self.dtype, device=self.device)
-        if not self.exact:
-            a = torch.cat([self.coefficients()[1].reshape(1, 1, -1), a[:, 1:]], dim=1)
-        return gram(a, self.axis, self.gram_mode) * self.feature_scale
-
-    def residual(self, cache: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+    def residual(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density [n_points, 1], e/Angstrom^3."""
         d = self.descriptor(cache, points, point_frame, geometry)
         rho = self.output(self.fitting(d))
         if self.zero_vacuum:
-            rho = rho - self.output(self.fitting(self.vacuum_descriptor()))
             # matrix products round one row and many rows differently: without neighbours zero is put in by hand
             near = (d if geometry is None else geometry[:, :, 0, 0]).ne(0).any(1, keepdim=True)
-            return torch.where(near, rho * self.output_scale, 0.0)
+            return torch.where(near, (rho - cache.vacuum) * self.output_scale, 0.0)
         return rho * self.output_scale + self.output_mean
 
     def baseline_density(self, batch: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
@@ -165,7 +169,7 @@ class DeepCharge(Model):
 
     def features(self, cache: Batch, points: Tensor, point_frame: Tensor) -> Tensor:
         """Last hidden layer of the fitting net, float64 [n_points, n_hidden]."""
-        geometry = self.geometry(cache, points, point_frame)
+        geometry = self.geometry(cache.batch, points, point_frame)
         return self.fitting(self.descriptor(cache, points, point_frame, geometry)).double()
 
     @torch.no_grad()
@@ -185,12 +189,12 @@ class DeepCharge(Model):
         self.pair_scale.copy_(deviation)
         if self.standardize:
             self._standardise(moments.double())
-            d = self.descriptor(batch, points[few], point_frame[few], moments[few])
-            self.feature_scale.copy_(1.0 / d.double().std().clamp_min(1e-12))
+            d = self.descriptor(self.encode(batch), points[few], point_frame[few], moments[few])
+            self.norm.copy_(d.double().std().clamp_min(1e-12).rsqrt())
         else:
             # the paper's normalisation through DeePMD-kit: R/dstd, and the sum over neighbours divided by a constant
             self.scale.copy_(self.pair_scale[None, :, None].expand_as(self.scale))
-            self.feature_scale.fill_(1.0 / n_max**2)
+            self.norm.fill_(1.0 / n_max)
 
     def fit_baseline(self, batch, points, point_frame, moments, target, weight) -> Tensor:
         """Fit the baseline to `target` [n, 1] and return its density there [n, 1]."""
