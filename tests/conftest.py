@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import density
+from tiny import density, tiny_model
 
 import dcharge.errors
+from dcharge.freeze import save_frozen
 from dcharge.io import write
 
 DATA = Path(__file__).parent / "data"
@@ -45,9 +46,11 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def frozen():
-    """A tiny frozen model of Si and O, as an earlier dcharge wrote it."""
-    return DATA / "frozen/version1.pth"
+def frozen(tmp_path_factory):
+    """A tiny frozen model of Si and O: its path."""
+    path = tmp_path_factory.mktemp("frozen") / "tiny.pth"
+    save_frozen(tiny_model(), path, {"checkpoint": "tiny"})
+    return path
 
 
 @pytest.fixture(scope="session")

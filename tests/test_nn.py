@@ -12,7 +12,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("n_in,n_out,resnet_dt", [(4, 4, True), (4, 4, False), (4, 8, True), (4, 6, True), (8, 4, True)])
+@pytest.mark.parametrize(
+    "n_in,n_out,resnet_dt", [(4, 4, True), (4, 4, False), (4, 8, True), (4, 6, True), (8, 4, True)]
+)
 def test_layer(n_in, n_out, resnet_dt):
     layer = Layer(n_in, n_out, "tanh", resnet_dt, torch.float64, generator())
     x = torch.randn(3, n_in, dtype=torch.float64, generator=generator(1))

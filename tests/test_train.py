@@ -139,7 +139,8 @@ def test_checkpoints_kept(here, cubes):
     train(config)
     kept = sorted(p.name for p in here.glob("model.ckpt*"))
     assert kept == sorted(
-        ["model.ckpt-16.pt", "model.ckpt-20.pt", "model.ckpt-best-4.pt"] + [f"model.ckpt-{s}.pt" for s in (100, 200, 300)]
+        ["model.ckpt-16.pt", "model.ckpt-20.pt", "model.ckpt-best-4.pt"]
+        + [f"model.ckpt-{s}.pt" for s in (100, 200, 300)]
     )
     assert (here / "checkpoint").read_text() == "model.ckpt-20.pt\n"
     assert checkpoint.resolve(".").name == "model.ckpt-20.pt"

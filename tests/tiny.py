@@ -4,11 +4,13 @@ import copy
 import itertools
 
 import numpy as np
+import torch
 
 from dcharge.batch import Batch
 from dcharge.config import normalize, normalize_model
 from dcharge.density import Density
 from dcharge.grid import Grid
+from dcharge.models import make_model
 from dcharge.structure import Structure, complete_cell
 
 # species -> electrons and width (Angstrom) of its Gaussian
@@ -99,13 +101,22 @@ def density(seed=0, shape=(12, 10, 12), **options) -> Density:
     return Density(s, grid, gaussians(s, grid.points()).reshape(shape))
 
 
+def tiny_model(seed=1):
+    """A tiny model of Si and O, its constants set from `density(0)`; the network is untrained."""
+    model, rho = make_model(model_config(), seed), density(0)
+    points, target = torch.tensor(rho.points()), torch.tensor(rho.total.reshape(-1, 1))
+    one, zero = torch.ones(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.int64)
+    model.calibrate(Batch.collate([rho.structure], model.type_map), points, zero, target, one)
+    return model
+
+
 def predicted(model, structures, points, point_frame=None) -> np.ndarray:
     """Density of a model at points [n, 3] of structures in one batch -> [n, n_channels]."""
-    import torch
-
     structures = [structures] if isinstance(structures, Structure) else structures
     batch = Batch.collate(structures, model.type_map)
     frame = np.zeros(len(points), dtype=np.int64) if point_frame is None else np.asarray(point_frame, dtype=np.int64)
     with torch.no_grad():
-        rho = model.decode(model.encode(batch), torch.as_tensor(np.asarray(points, dtype=float)), torch.as_tensor(frame))
+        rho = model.decode(
+            model.encode(batch), torch.as_tensor(np.asarray(points, dtype=float)), torch.as_tensor(frame)
+        )
     return rho.numpy()
