@@ -84,7 +84,10 @@ RUNS = {
     "frames_per_batch": {"training": {"training_data": {"frames_per_batch": 1}}},
     "no_cache": {"training": {"cache_gb": 0}},
     "exact": {"model": {"embedding": "exact", "standardize": False}},
-    "plateau": {"learning_rate": {"type": "plateau", "patience": 1, "stop_lr": 1e-9, "warmup_steps": 3}},
+    "plateau": {
+        "learning_rate": {"type": "plateau", "patience": 1, "start_lr": 0.5, "stop_lr": 1e-9},
+        "training": {"disp_freq": 1},
+    },
     "adamw_huber": {"optimizer": {"type": "adamw"}, "loss": {"type": "huber", "weights": "importance"}},
     "sgd": {"optimizer": {"type": "sgd"}, "learning_rate": {"start_lr": 1e-3}},
     "fraction": {"training": {"validation_data": {"fraction": 0.2}}},
@@ -97,6 +100,8 @@ def test_restart_continues_bit_for_bit(here, cubes, monkeypatch, changes):
     config = input_config(cubes, NO_BASELINE, given, changes)
     whole = train(config)
     (here / "again").mkdir()
+    middle = checkpoint.section(checkpoint.load("model.ckpt-10.pt", checkpoint.CHECKPOINT), "run")
+    assert middle["schedule"]["drops"] > 0 or changes is not RUNS["plateau"]
     for name in ("model.ckpt-10.pt", "lcurve.out"):
         shutil.copy(name, "again")
     monkeypatch.chdir(here / "again")

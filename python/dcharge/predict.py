@@ -128,8 +128,8 @@ def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, gr
         if not isinstance(like, Density):
             raise InputError(f"grid: {like.name} holds free points; a density on a grid expected")
         if not np.allclose(like.structure.cell[structure.pbc], structure.cell[structure.pbc], rtol=0, atol=1e-3):
-            shape = " ".join(map(str, like.grid.shape))
-            raise InputError(f"grid: {like.name} has another cell than the structure; its shape alone is --grid {shape}")
+            n = " ".join(map(str, like.grid.shape))
+            raise InputError(f"grid: {like.name} has another cell than the structure; its shape alone is --grid {n}")
         return like.grid
     if structure.volume < 1e-6:
         raise InputError(
