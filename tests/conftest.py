@@ -1,13 +1,16 @@
 """What all tests share."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import density, tiny_model
+from tiny import SILICON, density, tiny_model
 
 import dcharge.errors
+from dcharge.cli import main
 from dcharge.freeze import save_frozen
 from dcharge.io import write
 
@@ -57,3 +60,21 @@ def frozen(tmp_path_factory):
 def si8():
     """Real silicon: 8 atoms, CP2K PBE valence density, every third grid point."""
     return DATA / "si8.cube.gz"
+
+
+@pytest.fixture(scope="session")
+def silicon(tmp_path_factory, si8):
+    """A folder with silicon's density, an input, and what `dcharge train` and `dcharge freeze` made of them."""
+    folder = tmp_path_factory.mktemp("silicon")
+    shutil.copy(si8, folder / "si8.cube.gz")
+    (folder / "input.json").write_text(json.dumps(SILICON))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "input.json"]) == 0 and main(["freeze"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def silicon_frozen(silicon):
+    """A hardly trained model of silicon: its path."""
+    return silicon / "frozen.pth"

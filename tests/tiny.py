@@ -49,6 +49,21 @@ def merged(base: dict, *changes: dict) -> dict:
     return out
 
 
+# a short training on real silicon, tests/data/si8.cube.gz
+SILICON = {
+    "_comment": "keys that begin with _ are comments",
+    "model": merged(MODEL, {"type_map": ["Si"], "descriptor": {"rcut": 5.0}}),
+    "training": {
+        "numb_steps": 40,
+        "training_data": {"systems": ["si8.cube.gz"], "batch_size": 256},
+        "validation_data": {"fraction": 0.1},
+        "sampler": {"points_per_frame": 1500},
+        "disp_freq": 10,
+        "save_freq": 20,
+    },
+}
+
+
 def model_config(*changes: dict) -> dict:
     """Normalised `model` section of a tiny model."""
     return normalize_model(merged(MODEL, *changes))

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,52 +9,23 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny import MODEL, merged
+from tiny import SILICON, merged
 
 import dcharge
 from dcharge.cli import main
 
-INPUT = {
-    "_comment": "keys that begin with _ are comments",
-    "model": merged(MODEL, {"type_map": ["Si"], "descriptor": {"rcut": 5.0}}),
-    "training": {
-        "numb_steps": 40,
-        "training_data": {"systems": ["si8.cube.gz"], "batch_size": 256},
-        "validation_data": {"fraction": 0.1},
-        "sampler": {"points_per_frame": 1500},
-        "disp_freq": 10,
-        "save_freq": 20,
-    },
-}
 
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory, si8):
-    """A folder with the density, an input, and what `dcharge train` and `dcharge freeze` made of them."""
-    folder = tmp_path_factory.mktemp("silicon")
-    shutil.copy(si8, folder / "si8.cube.gz")
-    (folder / "input.json").write_text(json.dumps(INPUT))
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        assert main(["train", "input.json"]) == 0
-        assert main(["freeze"]) == 0
-    finally:
-        os.chdir(before)
-    return folder
+@pytest.fixture
+def there(silicon, monkeypatch):
+    monkeypatch.chdir(silicon)
+    return silicon
 
 
 @pytest.fixture
-def there(workplace, monkeypatch):
-    monkeypatch.chdir(workplace)
-    return workplace
-
-
-@pytest.fixture
-def copy(workplace, here):
-    """The workplace's inputs in an empty folder."""
+def copy(silicon, here):
+    """Density and model in an empty folder."""
     for name in ("si8.cube.gz", "frozen.pth"):
-        shutil.copy(workplace / name, here / name)
+        shutil.copy(silicon / name, here / name)
     return here
 
 
@@ -130,7 +100,7 @@ def complaint(capsys, folder, args) -> str:
     ],
 )
 def test_bad_input(copy, capsys, path, value, words):
-    config = merged(INPUT)
+    config = merged(SILICON)
     *sections, name = path.split("/")
     at = config
     for section in sections:
@@ -158,7 +128,7 @@ def damaged(copy):
     np.save(copy / "points/set.000/coord.npy", np.zeros((1, 3)))
     np.save(copy / "points/set.000/box.npy", np.eye(3).reshape(1, 9))
     np.save(copy / "points/set.000/grid.npy", np.zeros((1, 5, 3)))
-    (copy / "input.json").write_text(json.dumps(INPUT))
+    (copy / "input.json").write_text(json.dumps(SILICON))
     return copy
 
 
@@ -177,7 +147,7 @@ def damaged(copy):
 def test_damaged_densities(damaged, capsys, command, system, words):
     args = ["test", "-s", system, "--json", "report.json"]
     if command == "train":
-        config = merged(INPUT, {"training": {"training_data": {"systems": [system]}}})
+        config = merged(SILICON, {"training": {"training_data": {"systems": [system]}}})
         (damaged / "input.json").write_text(json.dumps(config))
         args = ["train", "input.json"]
     line = complaint(capsys, damaged, args)
