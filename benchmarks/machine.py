@@ -40,7 +40,7 @@ def describe() -> dict:
         "numpy": numpy.__version__,
         "dcharge": __version__,
         "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 
 

@@ -38,7 +38,7 @@ def freeze(path=".", output="frozen.pth") -> Path:
     meta = {
         "dcharge": __version__,
         "torch": torch.__version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "checkpoint": source.name,
         "step": run["step"],
         "validation_nmae_percent": run["best"],
