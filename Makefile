@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 
-SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find csrc cuda python -type f -not -name '*.so' -not -path '*/__pycache__/*')
+SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find $(wildcard csrc cuda python) -type f -not -name '*.so' -not -path '*/__pycache__/*')
 
 .PHONY: demo test install clean
 
