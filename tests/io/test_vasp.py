@@ -220,6 +220,13 @@ def test_too_many_values(tmp_path):
         io.read(put(tmp_path, chgcar(["1"] * 13)))
 
 
+@pytest.mark.parametrize("tail", ["2 2 x3\n1 2 3\n", "\nhello\n", chgcar()], ids=["grid", "words", "frame"])
+def test_text_behind_the_density(tmp_path, tail):
+    """A damaged grid line of the spin block, or another frame, is not passed over."""
+    with pytest.raises(InputError, match=r"CHGCAR: line 1[678]: neither augmentation nor a further density block"):
+        io.read(put(tmp_path, chgcar(tail=tail)))
+
+
 def test_noncollinear(tmp_path, caplog):
     block = chgcar()[len(HEADER) :]
     with caplog.at_level("INFO", "dcharge"):

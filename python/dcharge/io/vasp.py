@@ -188,7 +188,7 @@ def _walk(source: Source, data, dtype, start: int = 0, line: int = 0):
         if len(blocks) == 4:
             say_once("io.vasp.noncollinear", f"{source.name}: noncollinear; only the total density is read")
             blocks, tails = blocks[:1], tails[:1]
-        header.n_channels = len(blocks)
+        header.n_channels, header.more["end"] = len(blocks), lines.number if more == "frame" else None
         yield header, blocks, {"header": head, "tails": tails, "per_line": per_line}, (start, line)
         if more == "end":
             return
@@ -209,9 +209,12 @@ def _places(source: Source) -> list[tuple[int, int]]:
 
 def n_frames(source: Source) -> int:
     """Frames of the file: one, except in the CHG of a molecular dynamics run, which is scanned."""
-    if not re.search(r"(^|[._-])CHG($|[._-])", source.stem, re.IGNORECASE):
-        return 1
-    return len(_places(source))
+    return len(_places(source)) if _is_chg(source) else 1
+
+
+def _is_chg(source: Source) -> bool:
+    """Whether a file is a CHG by its name: 10 values a line, and many frames where it comes from molecular dynamics."""
+    return bool(re.search(r"(^|[._-])CHG($|[._-])", source.stem, re.IGNORECASE))
 
 
 def _density(source: Source, header: Header, blocks, extra) -> Density:
@@ -225,7 +228,10 @@ def _frame(source: Source, dtype, index: int):
     places = _places(source) if index else [(0, 0)]
     if not 0 <= index < len(places):
         raise InputError(f"{source.name}: frame {index} asked for; the file holds {len(places)}")
-    return next(_walk(source, source.data(), dtype, *places[index]))[:3]
+    header, blocks, extra, _ = next(_walk(source, source.data(), dtype, *places[index]))
+    if header.more["end"] is not None and not index and not _is_chg(source):
+        raise InputError(f"{source.name}: line {header.more['end'] + 1}: neither augmentation nor a further density block")
+    return header, blocks, extra
 
 
 def read(source: Source, index: int = 0, dtype=np.float64) -> Density:
@@ -285,8 +291,7 @@ def write(density: Density, path, *, comment: str | None = None, per_line: int |
     density = _placed(density, path)
     kept = density.extra.get("vasp", {})
     if per_line is None:
-        chg = re.search(r"(^|[._-])CHG($|[._-])", Source(path).stem, re.IGNORECASE)
-        per_line = 10 if chg else 5
+        per_line = 10 if _is_chg(Source(path)) else 5
     tails = kept.get("tails", [])
     if len(tails) != len(density.values):
         if any("augmentation" in t for t in tails):
