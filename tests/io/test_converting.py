@@ -7,6 +7,7 @@ import pytest
 from made import FORMATS, chgcar, make_density
 
 import dcharge.io as io
+from dcharge.density import PointDensity
 from dcharge.errors import InputError
 from dcharge.io.convert import convert
 
@@ -71,6 +72,15 @@ def test_points_from_hdf5_are_the_same(cubes, tmp_path):
     convert([tmp_path / "a.h5"], tmp_path / "two", points=30)
     for a, b in zip(io.read_frames(tmp_path / "one"), io.read_frames(tmp_path / "two"), strict=True):
         assert np.allclose(a.positions, b.positions) and np.allclose(a.values, b.values, rtol=1e-14, atol=0)
+
+
+def test_points_of_points_keep_their_weights(tmp_path):
+    rho, weight = make_density(0), np.linspace(0.5, 1.5, 120)
+    io.write(PointDensity(rho.structure, rho.points(), rho.values.reshape(1, -1), weight), tmp_path / "data")
+    convert([tmp_path / "data"], tmp_path / "some", points=20)
+    some = io.read(tmp_path / "some")
+    where = np.linalg.norm(rho.points()[:, None] - some.positions, axis=2).argmin(axis=0)
+    assert np.allclose(some.weight, weight[where] / weight[where].mean()) and np.ptp(some.weight) > 0.1
 
 
 def test_whole_grids_as_points(cubes, tmp_path):

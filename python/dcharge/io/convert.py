@@ -21,16 +21,19 @@ SUFFIX = {"cube": ".cube", "chgcar": ".CHGCAR"}
 
 
 def sample(frame: Frame, n: int, seed: int, number: int, dtype=np.float64) -> PointDensity:
-    """n points of a frame, uniformly without replacement; the same for the same (seed, number)."""
+    """n points of a frame, uniformly without replacement; the same for the same (seed, number). Points keep weights."""
     if n > frame.n_points:
         raise InputError(f"{frame.name}: {n} points asked for, the frame has {frame.n_points}")
     index = np.sort(np.random.default_rng([seed, number]).choice(frame.n_points, n, replace=False))
-    if frame.format.NAME in ("hdf5", "points"):
+    weight = None
+    if frame.format.NAME == "hdf5":
         values, positions = frame.values_at(index).astype(dtype), frame.points(index)
     else:
         density = frame.read(dtype)
         values, positions = density.values_at(index), density.points(index)
-    return PointDensity(frame.structure, positions, values, None, frame.kind, {"file": frame.name})
+        weight = getattr(density, "weight", None)
+        weight = None if weight is None else weight[index] / weight[index].mean()
+    return PointDensity(frame.structure, positions, values, weight, frame.kind, {"file": frame.name})
 
 
 class _Files:
