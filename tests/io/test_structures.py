@@ -127,6 +127,17 @@ def test_dump_with_types(tmp_path):
         list(io.read_structures(tmp_path / "md.lammpstrj", type_map=["Hx", "O"]))
 
 
+def test_type_map_before_element(tmp_path):
+    """LAMMPS writes C for every element unless it is told; the user's word counts."""
+    text = dump(element=False, steps=(0,))[0].replace("id type", "id type element")
+    lines = text.splitlines()
+    at = next(i for i, x in enumerate(lines) if x.startswith("ITEM: ATOMS"))
+    rows = [" ".join([*x.split()[:2], "C", *x.split()[2:]]) for x in lines[at + 1 :]]
+    (tmp_path / "md.dump").write_text("\n".join([*lines[: at + 1], *rows]) + "\n")
+    assert io.read_structure(tmp_path / "md.dump").symbols == ["C"] * 3
+    assert io.read_structure(tmp_path / "md.dump", type_map=["H", "O"]).symbols == ["O", "H", "H"]
+
+
 @pytest.mark.parametrize(
     "old, new, message",
     [

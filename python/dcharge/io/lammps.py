@@ -142,7 +142,8 @@ def _frame(lines: Lines, n: int, columns, rows, words, type_map) -> Structure:
     cell, origin, pbc = _box(rows, words)
     try:
         positions = _positions(columns, table, cell, origin, lines)
-        if "element" in columns:
+        # without dump_modify LAMMPS calls every element C: who names the types knows better
+        if "element" in columns and not (type_map and "type" in columns):
             numbers = _numbers_of_names(table[columns.index("element")], lines.label)
         elif "type" in columns:
             types = table[columns.index("type")]
