@@ -97,6 +97,32 @@ def test_field_is_told(model, said):
     assert "does not see the electric field; it is ignored" in said()
 
 
+def test_weights_that_diverged(frozen, here):
+    """Never nan, in files or metrics."""
+    import torch
+
+    content = torch.load(frozen, weights_only=True)
+    content["state/output.bias"] = content["state/output.bias"] * float("nan")
+    torch.save(content, "nan.pth")
+    with pytest.raises(InputError, match="density is not a finite number"):
+        dcharge.load("nan.pth").predict(structure(1), shape=(2, 2, 2))
+
+
+def test_atoms_outside_the_grid(model, said):
+    """Where an axis is not periodic nothing comes back into the cell; where it is, all does."""
+    cell, z = np.eye(3) * 6, 14
+    model.predict(Structure([z, z], [[1, 1, 1], [-1, 7, 5.0]], cell, True), shape=(2, 2, 2))
+    model.predict(Structure([z, z], [[1, 1, 1], [-1, 7, 5.0]], cell, [1, 1, 0]), shape=(2, 2, 2))
+    assert "outside" not in said()
+    model.predict(Structure([z, z], [[1, 1, 1], [-1, 7, 5.0]], cell, [0, 1, 1]), shape=(2, 2, 2))
+    assert "1 of 2 atoms (the first: 2) lie outside the grid" in said()
+
+
+def test_insert_grid_takes_one_grid():
+    with pytest.raises(InputError, match="give one of shape, spacing, points"):
+        dcharge.insert_grid(structure(1).to_ase(), points=np.zeros((1, 3)), spacing=0.5)
+
+
 def test_insert_grid(model):
     """The paper's view: grid points as pseudo-atoms X. Predicting through them is predicting directly."""
     atoms = structure(1).to_ase()

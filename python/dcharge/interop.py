@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from .errors import InputError
 from .grid import Grid
 
 
@@ -20,6 +21,8 @@ def insert_grid(atoms: Atoms, *, shape=None, spacing=None, points=None) -> Atoms
 
         grid: Grid = choose_grid(Structure.from_ase(atoms), shape=shape, spacing=spacing)
         points = grid.points()
+    elif not (shape is spacing is None):
+        raise InputError("insert_grid: give one of shape, spacing, points")
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
     out = atoms.copy()
     out.extend(Atoms(numbers=np.zeros(len(points), dtype=int), positions=points))

@@ -40,6 +40,8 @@ class Predictor:
         frame = torch.zeros(len(points), dtype=torch.int64, device=self.device)
         geometry = self.model.geometry(batch, points, frame)
         rho = self.model.decode(cache, points, frame, geometry)
+        if not torch.isfinite(rho).all():
+            raise InputError("the model's density is not a finite number (nan or inf): its weights are damaged or diverged")
         if not parts:
             return rho.T.cpu().numpy(), None
         return rho.T.cpu().numpy(), self.model.baseline_density(batch, points, frame, geometry).T.cpu().numpy()
@@ -88,6 +90,7 @@ class Predictor:
             kind = self.model.config["target"]
             return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
+        check_inside(structure, grid)
         values = np.empty((self.model.n_channels, grid.n_points), dtype=dtype)
         tiles = self.tiles(structure, grid)
         if progress:
@@ -136,6 +139,18 @@ def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, gr
             "grid: the structure has no cell to span; give it one (for a molecule, e.g. atoms.center(vacuum=4)) or use --like"
         )
     return Grid(tuple(shape), structure.cell) if shape is not None else Grid.from_spacing(structure.cell, spacing)
+
+
+def check_inside(structure: Structure, grid: Grid) -> None:
+    """Warn once where atoms lie outside the grid along an axis that is not periodic: their electrons are cut off."""
+    inside = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
+    out = (((inside < -1e-9) | (inside > 1 + 1e-9)) & ~structure.pbc).any(axis=1)
+    if out.any():
+        warn_once(
+            "outside",
+            f"{np.count_nonzero(out)} of {len(structure)} atoms (the first: {np.argmax(out) + 1}) lie outside the grid along "
+            "an axis that is not periodic: their density is cut off; move them into the cell",
+        )
 
 
 def load(path, device="cpu") -> Predictor:
@@ -199,6 +214,7 @@ def run(
     try:
         for name, structure in chain(first, frames):
             grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
+            check_inside(structure, grid)
             if extra:
                 same_atoms(structure, template)
             source["structure"] = name
