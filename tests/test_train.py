@@ -419,6 +419,19 @@ def test_overrides_of_a_system(here, cubes):
     assert s.pbc.tolist() == [True, True, False] and s.field.tolist() == [0, 0, 0.5]
 
 
+def test_what_the_data_cannot_teach_is_told(here, cubes, said):
+    Trainer(input_config(cubes))
+    assert "not learned" not in said() and "electric field" not in said()
+    entry = {"path": str(cubes[0]), "field": [0, 0, 0.5]}
+    changes = {"training": {"training_data": {"systems": [entry]}}, "model": {"type_map": ["Si", "H", "O"]}}
+    Trainer(merged(input_config(cubes[:1]), changes))
+    assert "does not see: it learns a mean over fields" in said() and "no atom of H, which model/type_map" in said()
+
+
+def test_any_seed(here, cubes):
+    train(input_config(cubes[:1], {"training": {"seed": 2**63 - 1, "numb_steps": 1}}))
+
+
 def test_frames_of_different_size(here):
     with HDF5Writer("all.h5", "float64") as file:
         file.append(density(0))

@@ -78,7 +78,7 @@ class Batches:
         self.epoch, self.order = -1, None
 
     def _generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
 
     def __call__(self, step: int) -> Tensor:
         """Indices [batch_size] into the samples."""
@@ -161,6 +161,7 @@ class Trainer:
             checkpoint.fill(self.model, checkpoint.tensors(content, "state"), restart or init_model)
 
         samples, validation, calibration = training_and_validation(config)
+        warn_of_data(self.model, samples)
         self.samples = samples.to(self.device)
         self.validation = None if validation is None else validation.to(self.device)
         batch = self.samples.batch(self.model.type_map, self.device)
@@ -342,6 +343,19 @@ class Trainer:
             if self.step > saved or not (self.folder / "checkpoint").exists():
                 self.save()
         log.info(f"trained model saved: {self.prefix}-{self.step}.pt")
+
+
+def warn_of_data(model: Model, samples: Samples) -> None:
+    """Say what the training data hold and the model cannot see, and what the model should know and they lack."""
+    if not model.sees_field and any(s.field is not None and s.field.any() for s in samples.structures):
+        log.warning(
+            f"training data: frames with an electric field, which the model ({model.config['type']}) does not see: "
+            "it learns a mean over fields"
+        )
+    seen = {symbol for s in samples.structures for symbol in s.symbols}
+    lacking = [symbol for symbol in model.type_map if symbol not in seen]
+    if lacking:
+        log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
 
 
 def shuffled(samples: Samples, seed: int) -> Samples:
