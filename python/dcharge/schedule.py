@@ -27,10 +27,8 @@ class Schedule:
             return start * (step + 1) / warmup
         done, total = step - warmup, max(1, self.numb_steps - warmup)
         if c["type"] == "exp":
-            # DeePMD-kit lowers decay_steps where it would leave no decay at all
-            interval = c["decay_steps"] if c["decay_steps"] < total else max(1, total // 100)
-            decay = (c["stop_lr"] / start) ** (interval / total)
-            return start * decay ** (done // interval)
+            decay = (c["stop_lr"] / start) ** (c["decay_steps"] / total)
+            return start * decay ** (done // c["decay_steps"])
         if c["type"] == "cosine":
             return c["stop_lr"] + 0.5 * (start - c["stop_lr"]) * (1 + math.cos(math.pi * done / total))
         if c["type"] == "step":
