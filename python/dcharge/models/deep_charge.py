@@ -167,7 +167,7 @@ class DeepCharge(Model):
             return self.baseline(geometry[:, :, 0])
         return super().baseline_density(batch, points, point_frame, geometry)
 
-    def features(self, cache: Batch, points: Tensor, point_frame: Tensor) -> Tensor:
+    def features(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor) -> Tensor:
         """Last hidden layer of the fitting net, float64 [n_points, n_hidden]."""
         geometry = self.geometry(cache.batch, points, point_frame)
         return self.fitting(self.descriptor(cache, points, point_frame, geometry)).double()
