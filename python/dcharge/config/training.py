@@ -171,7 +171,7 @@ def sampler() -> Argument:
         default="stratified",
         doc="The rule.",
     )
-    points = key("points_per_frame", int, 20000, "Points drawn from every training frame.", POSITIVE_INTEGER)
+    points = key("points_per_frame", int, 20000, "Points drawn from every training frame; all where it has fewer.", POSITIVE_INTEGER)
     return section("sampler", [points], variant=kinds, doc="Which grid points of a frame are trained on.")
 
 
@@ -183,7 +183,7 @@ def training() -> Argument:
             listing(
                 "systems", SYSTEM, doc="Files or folders with densities, as strings or mappings.", rule=AT_LEAST_ONE
             ),
-            key("batch_size", int, 4096, "Points of one step.", POSITIVE_INTEGER),
+            key("batch_size", int, 4096, "Points of one step; all where there are fewer.", POSITIVE_INTEGER),
             key("frames_per_batch", int, 0, "Frames these points come from; 0: all.", NOT_NEGATIVE_INTEGER),
         ],
         doc="What is learned.",
