@@ -105,7 +105,7 @@ def test_several_systems_and_frames(system, frozen, here):
     assert len(test([frozen], [system, "one.cube"])["frames"]) == 4
 
 
-def test_points(system, frozen, here):
+def test_points(system, frozen, here, said):
     """Point data count by their weights; their electrons are undefined, also in the pool."""
     rho = deformed(0, shape=(6, 5, 7))
     weight = np.random.default_rng(0).uniform(0.5, 2, rho.n_points)
@@ -118,7 +118,9 @@ def test_points(system, frozen, here):
     assert metrics.pop("electron_error_percent") is expected.pop("electron_error_percent")
     assert metrics == pytest.approx(expected, rel=1e-5)
     assert '"electron_error_percent": null' in open("report.json").read()
+    assert "in one test" not in said()
     assert test([frozen], ["points", system])["pooled"]["electron_error_percent"] is None
+    assert "grids and free points in one test" in said()
 
 
 def test_perfect_model(here, frozen):

@@ -91,6 +91,8 @@ def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, 
             log.info(f"{frame.name}: " + line(result, base.result() if base else None))
     if not frames:
         raise InputError("test: no frame found in the systems given")
+    if len({e.integrable for e in model_errors}) > 1:
+        log.warning("grids and free points in one test: a grid point counts by its volume, a free point as 1 in the pool")
     report = {
         "format": "dcharge-test",
         "version": 1,
