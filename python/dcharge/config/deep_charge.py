@@ -91,7 +91,13 @@ def arguments() -> Argument:
                 "(fast; the model is the interpolant, in training and in inference); exact: at every pair.",
                 one_of("interpolated", "exact"),
             ),
-            key("standardize", bool, True, "Shift and scale the features with constants from the training points."),
+            key(
+                "standardize",
+                bool,
+                True,
+                "Shift and scale the features with constants from the training points; the embedding then has, beside the "
+                "net, a trainable table of its node values and a trainable shift.",
+            ),
             key(
                 "vacuum",
                 str,
