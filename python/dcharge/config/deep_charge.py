@@ -96,7 +96,7 @@ def arguments() -> Argument:
                 bool,
                 True,
                 "Shift and scale the features with constants from the training points; the embedding then has, beside the "
-                "net, a trainable table of its node values and a trainable shift.",
+                "net, a trainable table of Chebyshev coefficients and a trainable shift.",
             ),
             key(
                 "vacuum",
