@@ -189,3 +189,11 @@ def test_checkpoint_on_a_full_disk(trained, monkeypatch):
         trained.save()
     assert (trained.folder / "model.ckpt-20.pt").read_bytes() == old
     assert checkpoint.resolve(".").name == "model.ckpt-20.pt"
+
+
+def test_nan_in_the_weights(frozen, tmp_path):
+    content = torch.load(frozen, weights_only=True)
+    content["state/output.bias"][0] = float("nan")
+    torch.save(content, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match=r"bad\.pth: damaged \(output\.bias holds nan or inf\)"):
+        load_frozen(tmp_path / "bad.pth")

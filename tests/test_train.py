@@ -32,7 +32,7 @@ def validated(cubes) -> dict:
 def curve(path="lcurve.out"):
     """Columns of a learning curve without the time."""
     rows = np.genfromtxt(path, names=True)
-    return {name: rows[name] for name in rows.dtype.names if name != "seconds"}
+    return {name: np.atleast_1d(rows[name]) for name in rows.dtype.names if name != "seconds"}
 
 
 def same_tensors(a: dict, b: dict) -> bool:
@@ -40,12 +40,12 @@ def same_tensors(a: dict, b: dict) -> bool:
 
 
 def stopping(trainer, step):
-    """The trainer, interrupted as by Ctrl-C when `step` steps are done."""
+    """The trainer, interrupted by Ctrl-C in the middle of step number `step`."""
     one = trainer.train_step
 
     def train_step():
-        if trainer.step == step:
-            raise KeyboardInterrupt
+        if trainer.step == step - 1:
+            signal.raise_signal(signal.SIGINT)
         return one()
 
     trainer.train_step = train_step
@@ -190,8 +190,11 @@ def test_interrupt_while_validating(here, cubes):
     """The averaged weights that validation uses do not end up as the weights of the run."""
     trainer = Trainer(input_config(cubes, validated(cubes), {"training": {"ema": 0.9}}))
 
+    geometry = trainer.validation_geometry
+
     def interrupted(index):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        return geometry(index)
 
     trainer.validation_geometry = interrupted
     with pytest.raises(KeyboardInterrupt):
@@ -204,6 +207,16 @@ def test_interrupt_while_validating(here, cubes):
         other.run()
     assert same_tensors(parameters, {k: p.detach() for k, p in other.model.named_parameters()})
     assert same_tensors(average, other.average.values) and not same_tensors(parameters, average)
+
+
+def test_second_interrupt_ends_at_once(here, cubes):
+    trainer = Trainer(input_config(cubes))
+    trainer.train_step = lambda: [signal.raise_signal(signal.SIGTERM) for _ in range(2)]
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert trainer.step == 0 and not list(here.glob("model.ckpt*"))
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")

@@ -65,6 +65,9 @@ def fill(model: torch.nn.Module, state: dict, path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise InputError(f"{path}: damaged ({bad[0]} holds nan or inf)")
 
 
 def section(content: dict, name: str):

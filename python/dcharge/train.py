@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import signal
+import threading
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -158,7 +160,10 @@ class Trainer:
             self._check_same(content, restart or init_model, "model")
             if restart:
                 self._check_same(content, restart, "optimizer", ["type"])
-            checkpoint.fill(self.model, checkpoint.tensors(content, "state"), restart or init_model)
+            state = checkpoint.tensors(content, "state")
+            if init_model:  # the averaged weights are the better start
+                state |= checkpoint.tensors(content, "ema")
+            checkpoint.fill(self.model, state, restart or init_model)
 
         samples, validation, calibration = training_and_validation(config)
         warn_of_data(self.model, samples)
@@ -324,8 +329,8 @@ class Trainer:
         with open_curve(self.folder / training["disp_file"], self.step) as curve:
             started = time.perf_counter() - self.elapsed
             saved = self.step
-            try:
-                while not self.finished():
+            with Interrupt() as interrupt:
+                while not self.finished() and not interrupt.asked:
                     trained = self.train_step()
                     self.elapsed = time.perf_counter() - started
                     if self.step % training["disp_freq"] == 0 or self.finished():
@@ -333,11 +338,11 @@ class Trainer:
                     if self.step % training["save_freq"] == 0:
                         self.save()
                         saved = self.step
-            except KeyboardInterrupt:
+            if interrupt.asked:
                 if self.step > saved:
                     self.save()
-                    log.warning(f"interrupted; saved step {self.step}: continue with -r {self.prefix}-{self.step}.pt")
-                raise
+                log.warning(f"interrupted; step {self.step} is saved: continue with -r {self.prefix}-{self.step}.pt")
+                raise KeyboardInterrupt
             if self.step < training["numb_steps"]:
                 log.warning(f"ended at step {self.step} of {training['numb_steps']}: max_minutes or stop_lr reached")
             if self.step > saved or not (self.folder / "checkpoint").exists():
@@ -356,6 +361,33 @@ def warn_of_data(model: Model, samples: Samples) -> None:
     lacking = [symbol for symbol in model.type_map if symbol not in seen]
     if lacking:
         log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
+
+
+class Interrupt:
+    """While active, Ctrl-C (SIGINT) and SIGTERM only set `asked`, so that a step is never cut in two; a second one ends.
+
+    Outside the main thread, where Python allows no signal handlers, nothing is caught.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.asked = False
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("interrupted: this step is finished first (again: at once)")
+
+    def __enter__(self) -> Interrupt:
+        main = threading.current_thread() is threading.main_thread()
+        self.old = {s: signal.signal(s, self._ask) for s in self.SIGNALS} if main else {}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
 
 
 def shuffled(samples: Samples, seed: int) -> Samples:
