@@ -123,5 +123,8 @@ def test_point_density():
     assert density.n_points == 3 and density.values_at([2]).tolist() == [[3.0]]
     with pytest.raises(InputError, match="2 weights for 3 points"):
         PointDensity(make_structure(), points, [1.0, 2.0, 3.0], [1, 1])
+    for weight in ([1, np.nan, 1], [1, -1, 3], [0, 0, 0]):
+        with pytest.raises(InputError, match="weights must be finite"):
+            PointDensity(make_structure(), points, [1.0, 2.0, 3.0], weight)
     with pytest.raises(InputError, match="not a finite"):
         PointDensity(make_structure(), points * np.nan, [1.0, 2.0, 3.0])

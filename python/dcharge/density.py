@@ -119,6 +119,8 @@ class PointDensity:
             self.weight = np.ascontiguousarray(self.weight, dtype=np.float64).reshape(-1)
             if len(self.weight) != len(self.positions):
                 raise InputError(f"{self.name}: {len(self.weight)} weights for {len(self.positions)} points")
+            if not (np.isfinite(self.weight).all() and (self.weight >= 0).all() and (self.weight > 0).any()):
+                raise InputError(f"{self.name}: weights must be finite, not negative and not all zero")
 
     @property
     def name(self) -> str:
