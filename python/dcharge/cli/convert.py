@@ -32,7 +32,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--kind",
         choices=("density", "response"),
-        help="what the values are, where a file does not say (default: density)",
+        help="what the values are, in place of what the files say",
     )
     add_surroundings(parser)
 
