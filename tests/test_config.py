@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from dcharge.config import json_schema, load_config, markdown, normalize, normalize_model, tree
 from dcharge.config.deep_charge import ACTIVATIONS
 from dcharge.config.reference import EXAMPLE

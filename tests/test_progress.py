@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from dcharge import progress
 
 

@@ -35,7 +35,7 @@ def complete_cell(cell, pbc):
         _, s, vt = np.linalg.svd(periodic)
         if s.min() < 1e-9 * s.max() or s.max() == 0:
             raise InputError("cell: the periodic cell vectors are linearly dependent (zero volume)")
-        free = vt[len(periodic):]
+        free = vt[len(periodic) :]
     else:
         free = np.eye(3)
     out = cell.copy()

@@ -1,6 +1,7 @@
 """`dcharge info`: a kernel for every op, and a warning where one is slow."""
 
 import pytest
+
 from dcharge.cli import main
 
 pytest.importorskip("torch")

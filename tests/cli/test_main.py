@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from dcharge.cli import main
 from dcharge.cli.main import COMMANDS, one_line
 from dcharge.cli.shared import logging_as

@@ -95,8 +95,8 @@ def arguments() -> Argument:
                 "standardize",
                 bool,
                 True,
-                "Shift and scale the features with constants from the training points; the embedding then has, beside the "
-                "net, a trainable table of Chebyshev coefficients and a trainable shift.",
+                "Shift and scale the features with constants from the training points; the embedding then has, beside "
+                "the net, a trainable table of Chebyshev coefficients and a trainable shift.",
             ),
             key(
                 "vacuum",

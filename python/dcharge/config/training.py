@@ -171,7 +171,8 @@ def sampler() -> Argument:
         default="stratified",
         doc="The rule.",
     )
-    points = key("points_per_frame", int, 20000, "Points drawn from every training frame; all where it has fewer.", POSITIVE_INTEGER)
+    words = "Points drawn from every training frame; all where it has fewer."
+    points = key("points_per_frame", int, 20000, words, POSITIVE_INTEGER)
     return section("sampler", [points], variant=kinds, doc="Which grid points of a frame are trained on.")
 
 
@@ -229,8 +230,8 @@ def training() -> Argument:
                 "max_minutes",
                 float,
                 0.0,
-                "Wall time after which training ends in good order; the learning rate then falls with the time, so that it "
-                "has reached its end; 0: no limit.",
+                "Wall time after which training ends in good order; the learning rate then falls with the time, so that "
+                "it has reached its end; 0: no limit.",
                 NOT_NEGATIVE,
             ),
             key("disp_file", str, "lcurve.out", "File of the learning curve.", WORD),

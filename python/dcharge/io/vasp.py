@@ -230,7 +230,8 @@ def _frame(source: Source, dtype, index: int):
         raise InputError(f"{source.name}: frame {index} asked for; the file holds {len(places)}")
     header, blocks, extra, _ = next(_walk(source, source.data(), dtype, *places[index]))
     if header.more["end"] is not None and not index and not _is_chg(source):
-        raise InputError(f"{source.name}: line {header.more['end'] + 1}: neither augmentation nor a further density block")
+        line = header.more["end"] + 1
+        raise InputError(f"{source.name}: line {line}: neither augmentation nor a further density block")
     return header, blocks, extra
 
 

@@ -80,8 +80,8 @@ class Model(nn.Module):
     def decode(self, cache: Encoded, points: Tensor, point_frame: Tensor, geometry: Tensor | None = None) -> Tensor:
         """Density at points.
 
-        cache: from `encode`; points # [n_points, 3] float64, Angstrom; point_frame # [n_points] int64; geometry: as returned by
-        `geometry` for these points, if at hand. -> [n_points, n_channels] e/Angstrom^3
+        cache: from `encode`; points # [n_points, 3] float64, Angstrom; point_frame # [n_points] int64; geometry: as
+        returned by `geometry` for these points, if at hand. -> [n_points, n_channels] e/Angstrom^3
         """
         if geometry is None:
             geometry = self.geometry(cache.batch, points, point_frame)

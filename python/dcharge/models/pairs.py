@@ -1,4 +1,4 @@
-"""The embedding net at every pair, as the Deep Charge paper prints it: exact, slow, the yardstick of the interpolant."""
+"""The embedding net at every pair, as the Deep Charge paper prints it: exact, slow, yardstick of the interpolant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def frame_pairs(batch: Batch, points: Tensor, point_frame: Tensor, rcut: float):
 
 
 def pair_environment(vector: Tensor, l_max: int, rcut: float, rcut_smth: float, soft: float) -> tuple[Tensor, Tensor]:
-    """s [e] and R = s (Y_lm) [e, (l_max + 1)^2] of pairs (Eqs. 6 and 7 of the paper, softened as in ops.radial_moments)."""
+    """s [e] and R = s (Y_lm) [e, (l_max + 1)^2] of pairs (Eqs. 6, 7 of the paper, softened as ops.radial_moments)."""
     r2 = vector.square().sum(-1)
     positive = r2 > 0
     r = torch.where(positive, torch.where(positive, r2, 1.0).sqrt(), 0.0)
@@ -61,7 +61,7 @@ def exact_environment(batch, points, point_frame, embedding, radial: dict, scale
 
 
 def pair_statistics(batch: Batch, points: Tensor, point_frame: Tensor, l_max: int, radial: dict) -> tuple[int, Tensor]:
-    """Largest number of neighbours, and the root mean square of R per l [l_max + 1] (DeePMD-kit's N and dstd, davg = 0).
+    """Largest number of neighbours, root mean square of R per l [l_max + 1] (DeePMD-kit's N and dstd, davg = 0).
 
     l = 0 has the standard deviation of s, the others the deviation per component, over real neighbours only.
     """
