@@ -100,8 +100,7 @@ def test_field_is_told(model, said):
 def test_never_nan(frozen):
     """Weights that are finite and overflow: an error, neither nan nor inf in files or metrics."""
     model = dcharge.load(frozen)
-    model.model.output.bias.fill_(3e38)
-    model.model.output_scale.fill_(3e38)
+    model.model.output.weight.fill_(3e38)
     with pytest.raises(InputError, match="density is not a finite number"):
         model.predict(structure(1), shape=(2, 2, 2))
 
