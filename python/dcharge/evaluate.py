@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from . import coarse_verdict
+from .coarse import check as check_coarse
 from .dataset import check_frame, system_frames
 from .density import Density, PointDensity
 from .errors import InputError, log
@@ -26,10 +28,13 @@ UNITS = (
 )
 
 
-def compare(predictor: Predictor, reference: Density | PointDensity, keep: bool = False, progress: bool = False):
+def compare(
+    predictor: Predictor, reference: Density | PointDensity, keep: bool = False, progress: bool = False, tiles=None
+):
     """Errors of the model and of its baseline alone (None without one), and the prediction if `keep`.
 
     Every point counts with its voxel volume (grids) or its weight (point data).
+    tiles: in place of `predictor.tiles`, called with structure, grid and parts=True
     """
     errors, base_errors = Errors(), Errors()
     has_base = predictor.model.baseline is not None
@@ -43,7 +48,7 @@ def compare(predictor: Predictor, reference: Density | PointDensity, keep: bool 
         base_errors.add(base[0], truth, weight, integrable=False)
         values = rho if keep else None
     else:
-        tiles = predictor.tiles(reference.structure, grid, parts=True)
+        tiles = (tiles or predictor.tiles)(reference.structure, grid, parts=True)
         for index, rho, base in track_points(tiles, grid.n_points) if progress else tiles:
             truth = reference.values_at(index)[0]
             errors.add(rho[0], truth, grid.dv)
@@ -53,23 +58,33 @@ def compare(predictor: Predictor, reference: Density | PointDensity, keep: bool 
     return errors, base_errors if has_base else None, values
 
 
-def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="cpu") -> dict:
+def test(
+    models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="cpu", coarse=None, store=False,
+) -> dict:  # fmt: skip
     """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.
 
     models   list with one path; systems: list of paths; n: frames per system (0 = all)
     prefix   writes <prefix>.<frame>.npz with reference and prediction, and <prefix>.summary.txt
+    coarse   list of factors: what they cost and save too; store: keep in the model which one `--coarse auto` takes
     """
     if len(models) != 1:
         raise InputError("test: one model expected")
+    if store and not coarse:
+        raise InputError("--store: tell what to store, --coarse 1,2,3")
     predictor = load(models[0], device)
     config = predictor.model.config
-    frames, model_errors, base_errors, written = [], [], [], set()
+    for factor in coarse or ():
+        check_coarse(predictor.model, factor)
+    frames, model_errors, base_errors, written, read = [], [], [], set(), []
     entries = [{"path": str(s), "pbc": pbc, "field": field} for s in systems]
     log.info("# ---------------output of dcharge test---------------")
     for system in entries:
         chosen = system_frames([system])
         for frame in chosen[:n] if n else chosen:
             reference = frame.read()
+            if coarse:
+                coarse_verdict.on_grid(reference)
+            read.append((system["path"], frame))
             check_frame(reference, config["target"], config["type_map"])
             started = time.perf_counter()
             errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
@@ -92,7 +107,7 @@ def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, 
     if not frames:
         raise InputError("test: no frame found in the systems given")
     if len({e.integrable for e in model_errors}) > 1:
-        log.warning("grids and free points in one test: a grid point counts by its volume, a free point as 1 in the pool")
+        log.warning("grids and free points in one test: in the pool a grid point counts by its volume, a free one as 1")
     report = {
         "format": "dcharge-test",
         "version": 1,
@@ -105,6 +120,12 @@ def test(models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, 
     table = summary(report)
     for row in table:
         log.info(row)
+    if coarse:
+        report["coarse"] = coarse_verdict.study(predictor, read, coarse, compare, report)
+        for row in coarse_verdict.table(report["coarse"]):
+            log.info(row)
+        if store:
+            coarse_verdict.store(models[0], report["coarse"], systems)
     if prefix is not None:
         write_text(f"{prefix}.summary.txt", "\n".join(table) + "\n")
     if json_file is not None:

@@ -9,6 +9,8 @@ import torch
 from ase import Atoms
 
 from .batch import Batch
+from .coarse import check as check_coarse
+from .coarse import tiles as coarse_tiles
 from .density import Density, PointDensity
 from .errors import InputError, log, warn_once
 from .freeze import load_frozen
@@ -16,6 +18,7 @@ from .grid import Grid
 from .models import Model
 from .progress import track
 from .structure import Structure
+from .symmetry import unfold
 
 # points decoded at once: enough for good matrix products; larger tiles fall out of the caches and of the allocator's
 # reuse (8192 points ran at two thirds of the rate)
@@ -27,29 +30,65 @@ class Predictor:
 
     def __init__(self, model: Model, meta: dict | None = None, device="cpu", tile: int = TILE):
         self.model, self.meta, self.device, self.tile = model.to(device), meta or {}, torch.device(device), tile
+        self.evaluations = 0  # points the network has been evaluated at
 
-    def _encode(self, structure: Structure):
+    @torch.inference_mode()
+    def encode(self, structure: Structure):
+        """(batch, cache) of a structure, for `residual` and `baseline`."""
         if structure.field is not None and np.any(structure.field) and not self.model.sees_field:
             warn_once("field", f"the model ({self.model.config['type']}) does not see the electric field; it is ignored")
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 
+    def _tensors(self, points: np.ndarray):
+        points = torch.as_tensor(points, dtype=torch.float64).to(self.device)
+        return points, torch.zeros(len(points), dtype=torch.int64, device=self.device)
+
+    @torch.inference_mode()
+    def residual(self, encoded, points: np.ndarray) -> np.ndarray:
+        """The network's part of the density [n_channels, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
+        batch, cache = encoded
+        self.evaluations += len(points)
+        points, frame = self._tensors(points)
+        rho = self.model.residual(cache, points, frame, self.model.geometry(batch, points, frame))
+        return _finite(rho).T.cpu().numpy()
+
+    @torch.inference_mode()
+    def baseline(self, encoded, points: np.ndarray) -> np.ndarray:
+        """The baseline's part of the density [1, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
+        points, frame = self._tensors(points)
+        return self.model.baseline_density(encoded[0], points, frame, None).T.cpu().numpy()
+
     @torch.inference_mode()
     def _decode(self, batch, cache, points: np.ndarray, parts: bool):
-        points = torch.as_tensor(points, dtype=torch.float64).to(self.device)
-        frame = torch.zeros(len(points), dtype=torch.int64, device=self.device)
+        self.evaluations += len(points)
+        points, frame = self._tensors(points)
         geometry = self.model.geometry(batch, points, frame)
-        rho = self.model.decode(cache, points, frame, geometry)
-        if not torch.isfinite(rho).all():
-            raise InputError("the model's density is not a finite number (nan or inf): its weights are damaged or diverged")
+        rho = _finite(self.model.decode(cache, points, frame, geometry))
         if not parts:
             return rho.T.cpu().numpy(), None
         return rho.T.cpu().numpy(), self.model.baseline_density(batch, points, frame, geometry).T.cpu().numpy()
 
     @torch.inference_mode()
-    def tiles(self, structure: Structure, grid: Grid, parts: bool = False):
-        """Density tile by tile: yields (flat index [n], rho [n_channels, n], baseline [1, n] or None), e/Angstrom^3."""
-        batch, cache = self._encode(structure)
+    def tiles(self, structure: Structure, grid: Grid, parts: bool = False, coarse=1, symmetry: bool = False):
+        """Density tile by tile: yields (flat index [n], rho [n_channels, n], baseline [1, n] or None), e/Angstrom^3.
+
+        coarse    1, 2, 3, 4 or "auto": the residual on a grid coarser by this factor (see `dcharge.coarse`)
+        symmetry  only symmetry-irreducible points are evaluated (see `dcharge.symmetry`)
+        """
+        if coarse != 1:
+            yield from coarse_tiles(self, structure, grid, coarse, parts, symmetry)
+            return
+        batch, cache = self.encode(structure)
+        if symmetry:
+
+            def both(points):
+                rho, base = self._decode(batch, cache, points, parts)
+                return rho if base is None else np.concatenate([rho, base])
+
+            for index, rows in unfold(structure, grid, self.tile, both):
+                yield index, *((rows[:-1], rows[-1:]) if parts else (rows, None))
+            return
         for index in grid.tiles(self.tile):
             yield index, *self._decode(batch, cache, grid.points(index), parts)
 
@@ -57,7 +96,7 @@ class Predictor:
     def at(self, structure: Structure, points, parts: bool = False):
         """Density [n_channels, n] at points [n, 3] (Angstrom); with `parts` also the baseline's [1, n]."""
         points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
-        batch, cache = self._encode(structure)
+        batch, cache = self.encode(structure)
         rho = np.empty((self.model.n_channels, len(points)), dtype=np.float64)
         base = np.empty((1, len(points)), dtype=np.float64)
         for start in range(0, len(points), self.tile):
@@ -69,13 +108,14 @@ class Predictor:
 
     def predict(
         self, atoms, *, shape=None, spacing=None, like=None, points=None, grid=None, electrons=None, dtype=np.float32,
-        progress: bool = False,
+        progress: bool = False, coarse=1, symmetry: bool = False,
     ) -> Density | PointDensity:  # fmt: skip
         """Density of a structure.
 
         atoms      ase.Atoms or Structure; atoms of the pseudo-species X (see `insert_grid`) are taken as the points
         one of     shape (n1, n2, n3); spacing in Angstrom; grid; like, a Density whose grid is used; points [n, 3]
         electrons  rescale so that the grid sum integrates to this number
+        coarse, symmetry  as in `tiles`: fewer evaluations of the network
         Returns a Density (float32 by default), or a PointDensity for free points. e/Angstrom^3
         """
         structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
@@ -87,12 +127,14 @@ class Predictor:
         if points is not None:
             if electrons is not None or not (shape is spacing is like is grid is None):
                 raise InputError("predict: at free points neither a grid nor a number of electrons can be given")
+            if coarse != 1 or symmetry:
+                raise InputError("predict: coarse and symmetry need a grid, not free points")
             kind = self.model.config["target"]
             return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
         check_inside(structure, grid)
         values = np.empty((self.model.n_channels, grid.n_points), dtype=dtype)
-        tiles = self.tiles(structure, grid)
+        tiles = self.tiles(structure, grid, coarse=coarse, symmetry=symmetry)
         if progress:
             tiles = track_points(tiles, grid.n_points)
         for index, rho, _ in tiles:
@@ -100,6 +142,12 @@ class Predictor:
         if electrons is not None:
             values *= rescaling(float(values[0].sum(dtype=np.float64) * grid.dv), electrons)
         return Density(structure, grid, values.reshape(-1, *grid.shape), self.model.config["target"], source)
+
+
+def _finite(rho):
+    if not torch.isfinite(rho).all():
+        raise InputError("the model's density is not a finite number (nan or inf): its weights are damaged or diverged")
+    return rho
 
 
 def track_points(tiles, n_points: int):
@@ -159,9 +207,12 @@ def load(path, device="cpu") -> Predictor:
     return Predictor(model, meta, device)
 
 
-def write_prediction(predictor: Predictor, writer, structure: Structure, grid: Grid, electrons=None) -> float:
+def write_prediction(
+    predictor: Predictor, writer, structure: Structure, grid: Grid, electrons=None, coarse=1, symmetry: bool = False
+) -> float:
     """Predict into `writer` (put); returns the factor for `close`/`end` that gives the wanted number of electrons."""
-    for index, rho, _ in track_points(predictor.tiles(structure, grid), grid.n_points):
+    tiles = predictor.tiles(structure, grid, coarse=coarse, symmetry=symmetry)
+    for index, rho, _ in track_points(tiles, grid.n_points):
         writer.put(index, rho)
     if electrons is None:
         log.info(f"electrons: {writer.electrons:.6f}")
@@ -180,7 +231,7 @@ def same_atoms(structure: Structure, template: Density) -> None:
 
 def run(
     model, structures, *, shape=None, spacing=None, like=None, output=None, pattern=None, electrons=None, every=1,
-    dtype="float32", type_map=None, pbc=None, field=None,
+    dtype="float32", type_map=None, pbc=None, field=None, coarse=1, symmetry=False,
 ) -> int:  # fmt: skip
     """Predict structure files into density files (`dcharge predict`); returns the number of frames written.
 
@@ -191,6 +242,8 @@ def run(
     from .io import HDF5Writer, open_system, open_writer, read_structures
 
     predictor = load(model)
+    if coarse != 1:
+        check_coarse(predictor.model, coarse)
     template = open_system(like).frames[0].read() if like else None
     frames = chain.from_iterable(
         read_structures(path, type_map=type_map, every=every, pbc=pbc, field=field) for path in structures
@@ -221,13 +274,13 @@ def run(
             log.info(f"{name}: {len(structure)} atoms, grid {'x'.join(map(str, grid.shape))}")
             if whole is not None:
                 whole.begin(structure, grid, predictor.model.n_channels, kind, dict(source), extra)
-                whole.end(write_prediction(predictor, whole, structure, grid, electrons))
+                whole.end(write_prediction(predictor, whole, structure, grid, electrons, coarse, symmetry))
             else:
                 path = pattern_name(pattern, n) if pattern else output
                 with open_writer(
                     path, structure, grid, predictor.model.n_channels, kind, dict(source), extra, np.dtype(dtype)
                 ) as writer:
-                    writer.close(write_prediction(predictor, writer, structure, grid, electrons))
+                    writer.close(write_prediction(predictor, writer, structure, grid, electrons, coarse, symmetry))
                 log.info(f"written: {path}")
             n += 1
         if whole is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shared import add_surroundings, add_type_map, positive, positive_int
+from .shared import add_surroundings, add_type_map, factor, positive, positive_int
 
 HELP = "Densities of structures on a grid. Structures: any file ASE reads, LAMMPS data and dump files, trajectories."
 
@@ -24,6 +24,16 @@ def add_arguments(parser) -> None:
         "-o", "--output", metavar="FILE", help="density file; its name says the format: .cube, CHGCAR, .h5"
     )
     output.add_argument("--pattern", metavar="NAME", help="instead: one file per frame, e.g. rho.%%06d.cube")
+    parser.add_argument(
+        "--coarse",
+        type=factor,
+        default=1,
+        metavar="F",
+        help="residual on a grid coarser by 1, 2, 3 or 4, or auto: what dcharge test --coarse --store found",
+    )
+    parser.add_argument(
+        "--symmetry", action="store_true", help="evaluate only irreducible points of a crystal (pip install spglib)"
+    )
     parser.add_argument("--electrons", type=positive, metavar="N", help="rescale to this number of electrons")
     parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="every N-th frame of a trajectory")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="type of HDF5 output values")
@@ -49,4 +59,6 @@ def run(args) -> None:
         type_map=args.type_map,
         pbc=args.pbc,
         field=args.field,
+        coarse=args.coarse,
+        symmetry=args.symmetry,
     )

@@ -40,6 +40,16 @@ def positive(text: str) -> float:
     return _checked(float, text, lambda v: 0 < v < float("inf"), "a positive number")
 
 
+def factor(text: str) -> int | str:
+    """Argument type: 1, 2, 3, 4 or auto."""
+    return text if text == "auto" else _checked(int, text, lambda v: 1 <= v <= 4, "1, 2, 3, 4 or auto")
+
+
+def factors(text: str) -> list[int]:
+    """Argument type: factors separated by commas."""
+    return [_checked(int, word, lambda v: 1 <= v <= 4, "factors 1 to 4 such as 1,2,3") for word in text.split(",")]
+
+
 def number(text: str) -> float:
     """Argument type: a finite number."""
     return _checked(float, text, lambda v: abs(v) < float("inf"), "a number")
