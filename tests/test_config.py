@@ -44,7 +44,7 @@ def test_defaults():
         "rcut_smth": 0.0,
         "neuron": [20, 40, 80],
         "axis_neuron": 16,
-        "n_radial": 32,
+        "n_radial": 20,
         "l_max": 1,
         "gram": "joint",
         "soft": 0.5,
@@ -186,6 +186,8 @@ def test_one_line_with_path(path, value, message):
     ("model", "message"),
     [
         ({"embedding": "exact"}, "model/standardize: must be false with embedding 'exact'"),
+        ({"target": "response", "baseline": {"type": "none"}}, "model/target: 'response' needs a family that sees the "
+         "electric field; Deep Charge learns 'density' only"),
         ({"target": "response"}, "model/baseline/type: target 'response' needs baseline 'none', since the response "
          "vanishes without field"),
         ({"type_map": ["Si", "Sii"]}, "model/type_map/1: 'Sii' is not a chemical symbol; did you mean 'Si'?"),

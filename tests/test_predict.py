@@ -78,7 +78,7 @@ def test_bad_options(model, options, message):
 
 
 def test_response_points_keep_their_kind():
-    config = model_config({"target": "response", "baseline": {"type": "none"}})
+    config = model_config({"baseline": {"type": "none"}}) | {"target": "response"}
     assert Predictor(make_model(config)).predict(structure(1), points=np.zeros((2, 3))).kind == "response"
 
 

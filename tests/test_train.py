@@ -19,8 +19,9 @@ from dcharge.dataset import Samples
 from dcharge.density import Density, PointDensity
 from dcharge.errors import InputError
 from dcharge.io import HDF5Writer, write
+from dcharge.minibatch import Batches, GeometryCache
 from dcharge.models import make_model
-from dcharge.train import Average, Batches, GeometryCache, Trainer, train
+from dcharge.train import Average, Trainer, train
 
 NO_BASELINE = {"model": {"baseline": {"type": "none"}}}
 
@@ -415,14 +416,6 @@ def test_bad_systems(bad, system, message):
         train(input_config([system]))
     assert "\n" not in str(error.value)
     assert not list(bad.glob("out.json")) and not list(bad.glob("lcurve*")) and not list(bad.glob("model*"))
-
-
-def test_response_target(here):
-    """A density is refused where the target is a response."""
-    write(density(0), "a.cube")
-    config = input_config(["a.cube"], {"model": {"target": "response", "baseline": {"type": "none"}}})
-    with pytest.raises(InputError, match="holds a density, but model/target is 'response'"):
-        train(config)
 
 
 def test_overrides_of_a_system(here, cubes):

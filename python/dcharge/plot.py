@@ -46,7 +46,8 @@ def picture(reference: Density, predicted: np.ndarray, title: str, axis: int, pa
     ey = b - (b @ ex) * ex
     ey /= np.linalg.norm(ey)
     u, v = np.meshgrid(np.arange(grid.shape[i] + 1), np.arange(grid.shape[j] + 1), indexing="ij")
-    corner = u[..., None] * grid.steps[i] + v[..., None] * grid.steps[j]
+    # a value belongs to the middle of its patch
+    corner = (u - 0.5)[..., None] * grid.steps[i] + (v - 0.5)[..., None] * grid.steps[j]
     x, y = corner @ ex, corner @ ey
 
     planes = [slice_at(truth, axis, where), slice_at(predicted, axis, where)]

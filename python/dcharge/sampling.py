@@ -69,13 +69,13 @@ class Stratified:
     """A share of the points from shells around the nuclei, the rest elsewhere; weight N_shell / n_shell.
 
     shells         increasing radii in Angstrom: shell k lies between radius k-1 and radius k of the nearest nucleus
-    near_fraction  share of the points that the shells get together, equally divided
+    near_fraction  share of the points that the shells get together, equally divided as far as they have them
     Near nuclei the density varies fastest and few grid points lie there; a model trained without them
     spikes (errors of many e/Angstrom^3 next to a nucleus).
     """
 
     points_per_frame: int
-    shells: tuple[float, ...] = (0.7,)
+    shells: tuple[float, ...] = (0.25, 0.7)
     near_fraction: float = 0.25
 
     def __call__(self, density, rng):
@@ -88,9 +88,10 @@ class Stratified:
         n_total = min(self.points_per_frame, len(stratum))
         last = len(self.shells)
         members = [np.flatnonzero(stratum == k) for k in range(last + 1)]
-        near = int(round(n_total * self.near_fraction))
-        wanted = [near // last + (k < near % last) for k in range(last)]
-        taken = [min(w, len(m)) for w, m in zip(wanted, members[:last], strict=True)]
+        # equal shares from the innermost outwards; what a small shell cannot give, the next ones do
+        near, taken = int(round(n_total * self.near_fraction)), []
+        for k in range(last):
+            taken.append(min(-(-(near - sum(taken)) // (last - k)), len(members[k])))
         taken.append(min(n_total - sum(taken), len(members[last])))
         # what the outer region cannot give (dense cells) goes back to the shells, outermost first
         for k in reversed(range(last)):

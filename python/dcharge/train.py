@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from . import __version__, checkpoint
 from .dataset import Samples, training_and_validation
@@ -21,81 +20,11 @@ from .errors import InputError, log
 from .io.replacing import replacing
 from .loss import make_loss
 from .metrics import Errors
+from .minibatch import CHUNK, Batches, GeometryCache
 from .models import Model, make_model
-from .progress import track
 from .schedule import Schedule
 
-CHUNK = 8192
 COLUMNS = ("step", "nmae_val", "nmae_trn", "rmse_val", "rmse_trn", "lr", "seconds")
-
-
-class GeometryCache:
-    """Parameter-free geometry of sampled points, kept up to `budget` bytes and computed again beyond it."""
-
-    def __init__(self, model: Model, samples: Samples, batch, budget: float):
-        self.model, self.samples, self.batch = model, samples, batch
-        self.stored: Tensor | None = None
-        if not len(samples):
-            return
-        probe = self._compute(slice(0, 1))
-        if probe is None or budget <= 0:
-            return
-        n = min(len(samples), int(budget // (probe.numel() * probe.element_size())))
-        if n < len(samples):
-            log.info(f"cache_gb holds {n} of {len(samples)} points; the others are computed at every step")
-        if n == 0:
-            return
-        self.stored = probe.new_empty((n, *probe.shape[1:]))
-        for start in track(range(0, n, CHUNK), desc="radial moments"):
-            stop = min(start + CHUNK, n)
-            self.stored[start:stop] = self._compute(slice(start, stop))
-
-    def _compute(self, index):
-        return self.model.geometry(self.batch, self.samples.points[index], self.samples.frame[index])
-
-    def __call__(self, index: Tensor) -> Tensor | None:
-        """Geometry of the points `index` [n]."""
-        if self.stored is None:
-            return self._compute(index)
-        n = len(self.stored)
-        if n == len(self.samples):
-            return self.stored[index]
-        held = index < n
-        out = self.stored.new_empty((len(index), *self.stored.shape[1:]))
-        out[held] = self.stored[index[held]]
-        out[~held] = self._compute(index[~held])
-        return out
-
-
-class Batches:
-    """Point indices of every step, a function of seed and step alone: a restart continues the same sequence."""
-
-    def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
-        self.n, self.seed = len(samples), seed
-        self.size = min(batch_size, self.n)
-        self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
-        self.starts = torch.cumsum(self.counts, 0) - self.counts
-        self.filled = torch.nonzero(self.counts)[:, 0]  # held-out points may be all of a frame's
-        self.frames = min(frames_per_batch, len(self.filled))
-        self.epoch, self.order = -1, None
-
-    def _generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
-
-    def __call__(self, step: int) -> Tensor:
-        """Indices [batch_size] into the samples."""
-        if self.frames:
-            g = self._generator(step)
-            chosen = self.filled[torch.randperm(len(self.filled), generator=g)[: self.frames]]
-            each = max(1, self.size // len(chosen))
-            return torch.cat(
-                [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
-            )
-        per_epoch = self.n // self.size
-        epoch, position = divmod(step, per_epoch)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, torch.randperm(self.n, generator=self._generator(epoch))
-        return self.order[position * self.size : (position + 1) * self.size]
 
 
 class Average:
@@ -160,6 +89,7 @@ class Trainer:
             self._check_same(content, restart or init_model, "model")
             if restart:
                 self._check_same(content, restart, "optimizer", ["type"])
+                self._tell_changes(content, restart)
             state = checkpoint.tensors(content, "state")
             if init_model:  # the averaged weights are the better start
                 state |= checkpoint.tensors(content, "ema")
@@ -198,6 +128,17 @@ class Trainer:
         for key in keys or sorted(set(saved) | set(mine)):
             if saved.get(key) != mine.get(key):
                 raise InputError(f"{path}: {section}/{key} is {saved.get(key)} there and {mine.get(key)} in the input")
+
+    def _tell_changes(self, content: dict, path) -> None:
+        """Warn of what makes the restarted curve another one: data, sampler, loss, learning rate."""
+        saved, changed = checkpoint.section(content, "config"), []
+        harmless = ("numb_steps", "max_minutes", "disp_file", "disp_freq", "save_freq", "save_ckpt", "max_ckpt_keep")
+        for section in ("loss", "learning_rate", "optimizer", "training"):
+            for key in sorted(set(saved[section]) | set(self.config[section])):
+                if key not in harmless and saved[section].get(key) != self.config[section].get(key):
+                    changed.append(f"{section}/{key}")
+        if changed:
+            log.warning(f"{path}: restart with another {', '.join(changed)} than the run it continues")
 
     def _resume(self, content: dict) -> None:
         run = checkpoint.section(content, "run")
@@ -322,8 +263,9 @@ class Trainer:
     def run(self) -> None:
         """Train to numb_steps, or until the schedule ends it; an interrupt writes a checkpoint first."""
         training = self.config["training"]
-        if self.step == 0:  # the best model of an earlier run in this folder is not that of this one
+        if self.step == 0:  # the models of an earlier run in this folder are not those of this one
             (self.folder / f"{self.prefix}.best.pt").unlink(missing_ok=True)
+            (self.folder / "checkpoint").unlink(missing_ok=True)
         log.info(f"model: {sum(p.numel() for p in self.model.parameters())} parameters, {self.model.type_map}")
         log.info(f"start to train {training['numb_steps']} steps")
         with open_curve(self.folder / training["disp_file"], self.step) as curve:
@@ -364,7 +306,7 @@ def warn_of_data(model: Model, samples: Samples) -> None:
 
 
 class Interrupt:
-    """While active, Ctrl-C (SIGINT) and SIGTERM only set `asked`, so that a step is never cut in two; a second one ends.
+    """While active, Ctrl-C (SIGINT) and SIGTERM only set `asked`, so that no step is cut in two; a second one ends.
 
     Outside the main thread, where Python allows no signal handlers, nothing is caught.
     """

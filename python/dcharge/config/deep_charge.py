@@ -39,8 +39,9 @@ SE_E2_A = (
     key(
         "n_radial",
         int,
-        32,
-        "Number of Chebyshev functions of the distance in which embedding and baseline are expanded.",
+        20,
+        "Number of Chebyshev functions of the distance in which embedding and baseline are expanded. More of them "
+        "resolve less than the grid does next to a nucleus, and spike there.",
         between(2, 128),
     ),
     key("l_max", int, 1, "Largest angular order of the environment matrix; 1 is DeepPot-SE.", between(0, 3)),
@@ -112,6 +113,8 @@ def arguments() -> Argument:
 
 def check(model: dict, fail) -> None:
     """Relations between the family's keys. `fail(path, message)` raises."""
+    if model["target"] == "response":
+        fail("model/target", "'response' needs a family that sees the electric field; Deep Charge learns 'density' only")
     d = model["descriptor"]
     if d["rcut_smth"] >= d["rcut"]:
         fail("model/descriptor/rcut_smth", f"must be below rcut ({d['rcut']:g}), {d['rcut_smth']:g} given")

@@ -148,7 +148,7 @@ def sampler() -> Argument:
                 key(
                     "shells",
                     list[float],
-                    [0.7],
+                    [0.25, 0.7],
                     "Distances to the nearest nucleus in Angstrom that part the points.",
                     SHELLS,
                 ),
@@ -230,8 +230,8 @@ def training() -> Argument:
                 "max_minutes",
                 float,
                 0.0,
-                "Wall time after which training ends in good order; the learning rate then falls with the time, so that "
-                "it has reached its end; 0: no limit.",
+                "Wall time after which training ends in good order; the learning rate then falls with the time, so "
+                "that it has reached its end; 0: no limit.",
                 NOT_NEGATIVE,
             ),
             key("disp_file", str, "lcurve.out", "File of the learning curve.", WORD),

@@ -174,7 +174,7 @@ class DeepCharge(Model):
 
     @torch.no_grad()
     def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Baseline by regression; center and scale of the moments; scale (with vacuum "paper" also mean) of the output."""
+        """Baseline by regression; center and scale of the moments; scale (vacuum "paper": and mean) of the output."""
         points, point_frame, target, weight = (t[:CALIBRATION_POINTS] for t in (points, point_frame, target, weight))
         moments = self.geometry(batch, points, point_frame)
         rest = target.to(self.dtype)

@@ -1,0 +1,82 @@
+"""What a training step is fed: which points, and their cached geometry."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .dataset import Samples
+from .errors import log
+from .models import Model
+from .progress import track
+
+CHUNK = 8192
+
+
+class GeometryCache:
+    """Parameter-free geometry of sampled points, kept up to `budget` bytes and computed again beyond it."""
+
+    def __init__(self, model: Model, samples: Samples, batch, budget: float):
+        self.model, self.samples, self.batch = model, samples, batch
+        self.stored: Tensor | None = None
+        if not len(samples):
+            return
+        probe = self._compute(slice(0, 1))
+        if probe is None or budget <= 0:
+            return
+        n = min(len(samples), int(budget // (probe.numel() * probe.element_size())))
+        if n < len(samples):
+            log.info(f"cache_gb holds {n} of {len(samples)} points; the others are computed at every step")
+        if n == 0:
+            return
+        self.stored = probe.new_empty((n, *probe.shape[1:]))
+        for start in track(range(0, n, CHUNK), desc="radial moments"):
+            stop = min(start + CHUNK, n)
+            self.stored[start:stop] = self._compute(slice(start, stop))
+
+    def _compute(self, index):
+        return self.model.geometry(self.batch, self.samples.points[index], self.samples.frame[index])
+
+    def __call__(self, index: Tensor) -> Tensor | None:
+        """Geometry of the points `index` [n]."""
+        if self.stored is None:
+            return self._compute(index)
+        n = len(self.stored)
+        if n == len(self.samples):
+            return self.stored[index]
+        held = index < n
+        out = self.stored.new_empty((len(index), *self.stored.shape[1:]))
+        out[held] = self.stored[index[held]]
+        out[~held] = self._compute(index[~held])
+        return out
+
+
+class Batches:
+    """Point indices of every step, a function of seed and step alone: a restart continues the same sequence."""
+
+    def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
+        self.n, self.seed = len(samples), seed
+        self.size = min(batch_size, self.n)
+        self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
+        self.starts = torch.cumsum(self.counts, 0) - self.counts
+        self.filled = torch.nonzero(self.counts)[:, 0]  # held-out points may be all of a frame's
+        self.frames = min(frames_per_batch, len(self.filled))
+        self.epoch, self.order = -1, None
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+
+    def __call__(self, step: int) -> Tensor:
+        """Indices [batch_size] into the samples."""
+        if self.frames:
+            g = self._generator(step)
+            chosen = self.filled[torch.randperm(len(self.filled), generator=g)[: self.frames]]
+            each = max(1, self.size // len(chosen))
+            return torch.cat(
+                [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
+            )
+        per_epoch = self.n // self.size
+        epoch, position = divmod(step, per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, torch.randperm(self.n, generator=self._generator(epoch))
+        return self.order[position * self.size : (position + 1) * self.size]
