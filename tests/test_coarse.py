@@ -223,6 +223,31 @@ def test_python(model):
         model.predict(s, shape=(4, 4, 4), coarse=5)
 
 
+def test_memory(model, monkeypatch):
+    """At most three fine arrays at any time: output, residual, window."""
+    import tracemalloc
+
+    monkeypatch.setattr(coarse, "BLOCK", 1 << 14)
+    s = structure(1)
+    grid, quick = Grid((108, 108, 108), s.cell), Smooth(model, s.cell)
+    quick.tile = 4096
+    quick.baseline = lambda encoded, points: np.full((1, len(points)), 0.5, dtype=np.float32)
+
+    def half(encoded, points):
+        quick.evaluations += len(points)
+        return quick.baseline(encoded, points)
+
+    quick.residual = half
+    out = np.empty(grid.n_points, dtype=np.float32)
+    tracemalloc.start()
+    for index, rho, _ in coarse.tiles(quick, s, grid, 3, radii={"Si": 0.3, "O": 0.3}):
+        out[index] = rho[0]
+    peak = tracemalloc.get_traced_memory()[1] + out.nbytes
+    tracemalloc.stop()
+    assert peak < 3 * out.nbytes + 2e6
+    assert out.mean() == pytest.approx(1, abs=1e-4)
+
+
 def test_no_baseline(here):
     bare = make_model(model_config({"baseline": {"type": "none"}}))
     with pytest.raises(InputError, match="--coarse 2: the model has no baseline"):

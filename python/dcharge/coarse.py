@@ -25,7 +25,7 @@ RADIUS = 0.9  # Angstrom, of every species of a model without a verdict
 PLATEAU = 0.2  # share of the radius within which U is zero
 SLACK = 1.05  # a spacing larger by this much than the one tested counts as the same
 VACUUM = 1e-3  # cells of the coarse grid below this share of the largest value are limited by their corners
-BLOCK = 1 << 20  # pairs and points treated at once
+BLOCK = 1 << 18  # pairs and points treated at once
 
 
 # ----------------------------------------------------------------------------------------------------------- grids
@@ -120,7 +120,7 @@ def keep_sum(fine: np.ndarray, total: float) -> None:
     """
     for _ in range(2):  # the second round mends what rounding to float32 left
         missing = total - float(fine.sum(dtype=np.float64))
-        size = float(np.abs(fine).sum(dtype=np.float64))
+        size = sum(float(np.abs(plane).sum(dtype=np.float64)) for plane in fine)
         if size == 0 or abs(missing) > 0.5 * size:
             return
         for plane in fine:
@@ -172,11 +172,11 @@ def residual_on(predictor, encoded, structure: Structure, grid: Grid, symmetry: 
     return out
 
 
-def assemble(coarse_values, u_coarse, coarse: Grid, grid: Grid) -> np.ndarray:
+def assemble(coarse_values, u_coarse, coarse: Grid, grid: Grid, out=None) -> np.ndarray:
     """F[U residual]: coarse_values [n_coarse] times u_coarse (or None for 1) -> [n_points], its integral kept."""
     values = coarse_values if u_coarse is None else coarse_values * u_coarse
     values = values.reshape(coarse.shape)
-    fine = interpolate(values, grid.shape)
+    fine = interpolate(values, grid.shape, None if out is None else out.reshape(grid.shape))
     limit(fine, values)
     keep_sum(fine, float(values.sum(dtype=np.float64)) * grid.n_points / coarse.n_points)
     return fine.reshape(-1)
@@ -203,12 +203,12 @@ def tiles(
     values = residual_on(predictor, encoded, structure, coarse, symmetry)
     u = window(structure, coarse, radii) if near else None
     fine = np.empty((len(values), grid.n_points), dtype=values.dtype)
-    for channel, each in zip(fine, values, strict=True):
-        channel[:] = assemble(each, u, coarse, grid)
+    for each, out in zip(values, fine, strict=True):
+        assemble(each, u, coarse, grid, out)
     del values, u
     if near:
         u = window(structure, grid, radii)
-        for index in selected(grid, predictor.tile, u < 1):
+        for index in selected(grid, predictor.tile, lambda index: u[index] < 1):
             fine[:, index] += (1 - u[index]) * predictor.residual(encoded, grid.points(index))
         del u
     done = predictor.evaluations - before

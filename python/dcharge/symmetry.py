@@ -148,7 +148,7 @@ def unfold(structure: Structure, grid: Grid, tile: int, evaluate):
         place[span] = np.searchsorted(chosen, place[span])  # from here on: the how-manieth of the chosen
     n_chosen, values = len(chosen), None
     del chosen
-    for index in selected(grid, tile, wanted):
+    for index in selected(grid, tile, wanted.__getitem__):
         found = evaluate(grid.points(index))
         if values is None:
             values = np.empty((len(found), n_chosen), dtype=found.dtype)
@@ -158,11 +158,11 @@ def unfold(structure: Structure, grid: Grid, tile: int, evaluate):
         yield index, values[:, place[index]]
 
 
-def selected(grid: Grid, n_max: int, wanted: np.ndarray):
-    """Tiles of the points with wanted [n_points] true: compact flat index arrays of about n_max points."""
+def selected(grid: Grid, n_max: int, wanted):
+    """Tiles of the points with wanted(index [n]) -> bool [n] true: compact flat index arrays of about n_max points."""
     batch, count = [], 0
     for index in grid.tiles(n_max):
-        index = index[wanted[index]]
+        index = index[wanted(index)]
         batch.append(index)
         count += len(index)
         if count >= n_max:
