@@ -48,6 +48,18 @@ def test_types():
         structure.types(["H"])
     with pytest.raises(InputError, match="'Hh' is not a chemical symbol; did you mean"):
         structure.types(["Hh"])
+    for wrong in ("h", "si", "LI"):
+        with pytest.raises(InputError, match=f"chemical symbol; did you mean '{wrong.capitalize()}'"):
+            structure.types([wrong])
+
+
+def test_printed_short():
+    structure = make_structure(pbc=[1, 1, 0])
+    assert repr(structure) == "Structure(HO, pbc=TTF)"
+    rho = Density(structure, Grid((2, 3, 4), CELL), np.zeros((2, 2, 3, 4)), source={"file": "x.cube"})
+    assert repr(rho) == "Density(x.cube: Structure(HO, pbc=TTF), density, total+spin on 2x3x4 points)"
+    points = PointDensity(structure, rho.points(), rho.values.reshape(2, -1))
+    assert repr(points) == "PointDensity(points: Structure(HO, pbc=TTF), density, total+spin at 24 points)"
 
 
 @pytest.mark.parametrize("pbc", list(np.ndindex(2, 2, 2)))

@@ -54,6 +54,10 @@ class Density:
             values = values[None]
         self.values = _values(values, self.grid.n_points, self.name).reshape(-1, *self.grid.shape)
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.grid.shape))
+        return f"Density({self.name}: {self.structure}, {self.kind}, {'+'.join(self.channels)} on {shape} points)"
+
     @property
     def name(self) -> str:
         """The file it came from, for messages."""
@@ -121,6 +125,10 @@ class PointDensity:
                 raise InputError(f"{self.name}: {len(self.weight)} weights for {len(self.positions)} points")
             if not (np.isfinite(self.weight).all() and (self.weight >= 0).all() and (self.weight > 0).any()):
                 raise InputError(f"{self.name}: weights must be finite, not negative and not all zero")
+
+    def __repr__(self) -> str:
+        channels = "+".join(self.channels)
+        return f"PointDensity({self.name}: {self.structure}, {self.kind}, {channels} at {self.n_points} points)"
 
     @property
     def name(self) -> str:

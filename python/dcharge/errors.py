@@ -21,8 +21,15 @@ class UnsupportedFormat(InputError):
 
 def nearest(name: str, valid) -> str:
     """`; did you mean 'x'?` for the valid name closest to `name`, or an empty string."""
-    match = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    valid = [str(v) for v in valid]
+    match = [v for v in valid if v.lower() == str(name).lower()]  # 'o' means O, not Po
+    match = match or difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 _said: set[str] = set()

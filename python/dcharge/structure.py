@@ -79,6 +79,11 @@ class Structure:
             raise InputError(f"atom {bad[0] + 1}: position is not a finite number")
         complete_cell(self.cell, self.pbc)  # raises on a degenerate cell
 
+    def __repr__(self) -> str:
+        pbc = "".join("FT"[int(p)] for p in self.pbc)
+        field = "" if self.field is None else f", field={self.field.tolist()}"
+        return f"Structure({self.formula}, pbc={pbc}{field})"
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -119,7 +124,7 @@ class Structure:
         lookup = {}
         for i, name in enumerate(type_map):
             if name not in atomic_numbers:
-                raise InputError(f"type_map: '{name}' is not a chemical symbol{nearest(name, chemical_symbols)}")
+                raise InputError(f"type_map: '{name}' is not a chemical symbol{nearest(name, chemical_symbols[1:])}")
             lookup[atomic_numbers[name]] = i
         missing = sorted({chemical_symbols[z] for z in self.numbers if z not in lookup})
         if missing:

@@ -45,7 +45,7 @@ def _numbers_of(types, type_map, label: str) -> np.ndarray:
         raise InputError(f"{label}: names no elements; give them in the order of the types (--type-map O H)")
     for name in type_map:
         if name not in atomic_numbers:
-            raise InputError(f"type_map: '{name}' is not a chemical symbol{nearest(name, chemical_symbols)}")
+            raise InputError(f"type_map: '{name}' is not a chemical symbol{nearest(name, chemical_symbols[1:])}")
     types = np.asarray(types, dtype=np.int64)
     if len(types) and not 1 <= types.min() <= types.max() <= len(type_map):
         raise InputError(
@@ -59,7 +59,7 @@ def _numbers_of_names(names, label: str) -> np.ndarray:
     table = {}
     for name in set(names):
         if name not in atomic_numbers:
-            raise InputError(f"{label}: '{name}' is not a chemical symbol{nearest(name, chemical_symbols)}")
+            raise InputError(f"{label}: '{name}' is not a chemical symbol{nearest(name, chemical_symbols[1:])}")
         table[name] = atomic_numbers[name]
     return np.array([table[n] for n in names], dtype=np.int64)
 

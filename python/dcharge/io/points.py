@@ -108,7 +108,7 @@ class _Folder:
         for name in names:
             if name not in atomic_numbers:
                 raise InputError(
-                    f"{path / 'type_map.raw'}: '{name}' is not a chemical symbol{nearest(name, chemical_symbols)}"
+                    f"{path / 'type_map.raw'}: '{name}' is not a chemical symbol{nearest(name, chemical_symbols[1:])}"
                 )
         self.numbers = np.array([atomic_numbers[n] for n in names], dtype=np.int64)[types]
         self.pbc = np.array([not (path / "nopbc").exists()] * 3)

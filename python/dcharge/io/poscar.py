@@ -69,7 +69,7 @@ def _species(lines: Lines, comment: str):
     symbols = [symbol_of(t) for t in tokens]
     for token, symbol in zip(tokens, symbols, strict=True):
         if symbol not in atomic_numbers or symbol == "X":
-            lines.fail(f"'{token[:20]}' is not a chemical symbol{nearest(symbol, chemical_symbols)}")
+            lines.fail(f"'{token[:20]}' is not a chemical symbol{nearest(symbol, chemical_symbols[1:])}")
     text = lines.read("the number of atoms of every species")
     counts = _integers(text)
     if len(counts) != len(symbols):
