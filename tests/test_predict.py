@@ -63,13 +63,14 @@ def test_electrons(model):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, "give exactly one of shape, spacing, like, points .got none"),
+        ({}, "give exactly one of shape, spacing, like, grid, points .got none"),
         ({"shape": (2, 2, 2), "spacing": 1.0}, "got shape, spacing"),
         ({"points": np.zeros((1, 3)), "shape": (2, 2, 2)}, "at free points neither a grid nor"),
         ({"points": np.zeros((1, 3)), "electrons": 3}, "at free points neither a grid nor"),
         ({"shape": (2, 2, 2), "electrons": -1}, "cannot rescale"),
         ({"spacing": -1.0}, "a positive length in Angstrom expected"),
         ({"shape": (0, 2, 2)}, "three positive integers expected"),
+        ({"grid": (2, 2, 2)}, "dcharge.Grid expected, tuple given; numbers of points are shape="),
     ],
 )
 def test_bad_options(model, options, message):
@@ -313,12 +314,28 @@ def test_bad_frame_in_a_trajectory(trajectory, frozen, here):
     text = (here / trajectory).read_text().split("\n")
     text[3 * 6 + 2] = "C" + text[3 * 6 + 2].lstrip()[2:]  # in the fourth frame
     (here / trajectory).write_text("\n".join(text))
-    with pytest.raises(InputError, match="species C not in type_map"):
+    with pytest.raises(InputError, match="md.xyz#3: species C not in type_map"):
         run(frozen, [trajectory], shape=(3, 3, 3), output="md.h5")
     assert [p.name for p in here.iterdir()] == ["md.xyz"]
 
 
-def test_wrong_places(poscar, frozen, here):
+def test_inputs_are_not_overwritten(poscar, frozen, here):
+    write(density(1, shape=(2, 2, 2)), "CHGCAR")
+    before = (here / "CHGCAR").read_bytes()
+    with pytest.raises(InputError, match="CHGCAR: is read by this command and would be overwritten"):
+        run(frozen, [poscar], like="CHGCAR", output="CHGCAR")
+    assert (here / "CHGCAR").read_bytes() == before
+
+
+def test_no_structure(model):
+    with pytest.raises(InputError, match="ase.Atoms or dcharge.Structure expected, str given"):
+        model.predict("POSCAR", spacing=0.5)
+
+
+def test_wrong_places(poscar, frozen, here, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="there is no folder no"):
+        patch.setattr(Predictor, "tiles", None)  # told before anything is computed
+        run(frozen, [poscar], shape=(3, 3, 3), pattern="no/rho.%d.cube")
     for output, message in (("no/rho.cube", "there is no folder no"), ("rho.txt", "the name tells no format")):
         with pytest.raises(InputError, match=message):
             run(frozen, [poscar], shape=(3, 3, 3), output=output)

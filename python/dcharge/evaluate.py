@@ -13,7 +13,7 @@ from .coarse import check as check_coarse
 from .dataset import check_frame, system_frames
 from .density import Density, PointDensity
 from .errors import InputError, log
-from .io.replacing import replacing
+from .io.replacing import check_folder, replacing
 from .metrics import Errors, pool
 from .predict import Predictor, load, track_points
 
@@ -70,6 +70,9 @@ def test(
     """
     if len(models) != 1:
         raise InputError("test: one model expected")
+    for path in (prefix, json_file):
+        if path is not None:
+            check_folder(path)
     if store and not coarse:
         raise InputError("--store: tell what to store, --coarse 1,2,3")
     predictor = load(models[0], device)

@@ -8,7 +8,7 @@ from .dataset import check_frame, system_frames
 from .density import Density
 from .errors import InputError, log
 from .evaluate import compare, line
-from .io.replacing import replacing
+from .io.replacing import check_folder, replacing
 from .predict import load
 
 PARITY_POINTS = 20_000
@@ -80,6 +80,7 @@ def run(model, system, *, frame: int = 0, axis: int = 2, output="density.png", p
     """Predict one frame of a system and draw it beside the reference (`dcharge plot`)."""
     if str(output).rsplit(".", 1)[-1].lower() not in ("png", "pdf", "svg"):
         raise InputError(f"{output}: .png, .pdf or .svg expected")
+    check_folder(output)
     predictor = load(model)
     frames = system_frames([{"path": system, "pbc": pbc, "field": field}])
     if not frame < len(frames):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from .batch import Batch
 from .coarse import check as check_coarse
 from .coarse import tiles as coarse_tiles
 from .density import Density, PointDensity
-from .errors import InputError, log, warn_once
+from .errors import InputError, counted, log, warn_once
 from .freeze import load_frozen
 from .grid import Grid
+from .io.replacing import check_folder
 from .models import Model
 from .progress import track
 from .structure import Structure
@@ -119,6 +121,8 @@ class Predictor:
         Returns a Density (float32 by default), or a PointDensity for free points. e/Angstrom^3
         """
         structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
+        if not isinstance(structure, Structure):
+            raise InputError(f"predict: ase.Atoms or dcharge.Structure expected, {type(atoms).__name__} given")
         real = structure.numbers > 0
         if not real.all():
             points = structure.positions[~real]
@@ -172,8 +176,11 @@ def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, gr
     """The grid asked for; exactly one of shape, spacing, like, grid. Spans the structure's cell unless given whole."""
     given = [name for name, x in (("shape", shape), ("spacing", spacing), ("like", like), ("grid", grid)) if x is not None]
     if len(given) != 1:
-        raise InputError(f"grid: give exactly one of shape, spacing, like, points (got {', '.join(given) or 'none'})")
+        got = ", ".join(given) or "none"
+        raise InputError(f"grid: give exactly one of shape, spacing, like, grid, points (got {got})")
     if grid is not None:
+        if not isinstance(grid, Grid):
+            raise InputError(f"grid: dcharge.Grid expected, {type(grid).__name__} given; numbers of points are shape=")
         return grid
     if like is not None:
         if not isinstance(like, Density):
@@ -251,11 +258,10 @@ def run(
     first = list(islice(frames, 2))
     if not first:
         raise InputError(f"{structures[0]}: no structure found")
+    check_target(output if output is not None else pattern_name(pattern, 0), [*structures, like])
     hdf5 = output is not None and str(output).endswith((".h5", ".hdf5"))
     if len(first) > 1 and not pattern and not hdf5:
         raise InputError(f"{output}: holds one frame, the input has more; use an .h5 file or --pattern rho.%06d.cube")
-    if pattern:
-        pattern_name(pattern, 0)
     kind, n = predictor.model.config["target"], 0
     source, extra = {"code": "dcharge", "model": str(model), "comment": "dcharge prediction"}, {}
     kept = getattr(template, "extra", {}).get("vasp", {})
@@ -266,7 +272,11 @@ def run(
     whole = HDF5Writer(output, dtype) if hdf5 else None
     try:
         for name, structure in chain(first, frames):
-            grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
+            try:
+                structure.types(predictor.model.type_map)
+                grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
             check_inside(structure, grid)
             if extra:
                 same_atoms(structure, template)
@@ -285,12 +295,21 @@ def run(
             n += 1
         if whole is not None:
             whole.close()
-            log.info(f"written: {output} ({n} frames)")
+            log.info(f"written: {output} ({counted(n, 'frame')})")
     except BaseException:
         if whole is not None:
             whole.abort()
         raise
     return n
+
+
+def check_target(path, inputs) -> None:
+    """InputError, before anything is computed, where the folder of `path` is missing or `path` is one of the inputs."""
+    path = Path(path)
+    check_folder(path)
+    for other in inputs:
+        if other is not None and path.is_file() and Path(other).is_file() and path.samefile(other):
+            raise InputError(f"{path}: is read by this command and would be overwritten; give the output another name")
 
 
 def pattern_name(pattern: str, n: int) -> str:

@@ -16,7 +16,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("-n", "--frame", type=natural, default=0, metavar="N", help="frame of the system (default: 0)")
     parser.add_argument("--axis", choices=("a", "b", "c"), default="c", help="cell vector the slice cuts (default: c)")
     parser.add_argument(
-        "-o", "--output", default="density.png", metavar="FILE", help="picture, .png or .pdf (default: density.png)"
+        "-o",
+        "--output",
+        default="density.png",
+        metavar="FILE",
+        help="picture, .png, .pdf or .svg (default: density.png)",
     )
     add_surroundings(parser)
 

@@ -47,8 +47,7 @@ def replacing(path, folder: bool = False):
         return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _one_line(path):
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        check_folder(path)
         if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"cannot write {path}: it exists already")
         if not folder and path.is_dir():
@@ -61,6 +60,12 @@ def replacing(path, folder: bool = False):
         except BaseException:
             _remove(part)
             raise
+
+
+def check_folder(path) -> None:
+    """InputError where the folder of `path` is missing: to be told before a long computation."""
+    if not Path(path).parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {Path(path).parent}")
 
 
 def _remove(part: Path) -> None:
