@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -32,9 +34,11 @@ def load(path, expected: str, device="cpu") -> dict:
     path = Path(path)
     what = "frozen model" if expected == FROZEN else "checkpoint"
     if not path.is_file():
-        raise InputError(f"{path}: no such file ({what} expected)")
+        raise InputError(f"{path}: no such file ({what} expected){_newest(path)}")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript files, such as DeePMD-kit's; the error below says enough
+            content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types on foreign files; each means the same to the user
         raise InputError(f"{path}: not a dcharge {what} ({type(error).__name__} while reading it)") from error
     if not isinstance(content, dict) or content.get("format") not in (CHECKPOINT, FROZEN):
@@ -52,6 +56,13 @@ def load(path, expected: str, device="cpu") -> dict:
     if expected == CHECKPOINT and content["version"] > VERSION:
         raise InputError(f"{path}: checkpoint of version {content['version']}; this dcharge reads up to {VERSION}")
     return content
+
+
+def _newest(path: Path) -> str:
+    """`; there is model.ckpt-5000.pt` where `path` is the prefix of checkpoints, or an empty string."""
+    pattern = re.compile(re.escape(path.name) + r"-\d+\.pt")
+    found = [p for p in path.parent.glob("*.pt") if pattern.fullmatch(p.name)]
+    return f"; there is {max(found, key=lambda p: p.stat().st_mtime_ns)}" if found else ""
 
 
 def tensors(content: dict, prefix: str) -> dict:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
-from .errors import InputError, log, say_once
+from .errors import InputError, counted, log, say_once
 from .io import open_system
 from .progress import track
 from .sampling import Random, Stratified, draw
@@ -87,7 +87,7 @@ def load_samples(frames, sampler, seed: int, type_map, target: str, calibration:
     """
     drawn, extra, structures = [], [], []
     near = Stratified(max(1, calibration // max(1, len(frames))))
-    for number, frame in enumerate(track(frames, desc="reading systems")):
+    for number, frame in enumerate(track(frames, desc="reading systems", unit="frames")):
         density = frame.read()
         check_frame(density, target, type_map)
         structures.append(density.structure)
@@ -115,7 +115,7 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
     if not frames:
         raise InputError("training/training_data/systems: no frame found")
     samples, calibration = load_samples(frames, sampler, seed, type_map, target, calibration=50_000)
-    log.info(f"training data: {len(frames)} frames, {len(samples)} points")
+    log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
 
     section = training["validation_data"]
     frames = system_frames(section["systems"], "training/validation_data/systems")
@@ -124,7 +124,7 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
         # uniform points: their NMAE estimates that of the full grid
         uniform = Random(training["sampler"]["points_per_frame"])
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
-        log.info(f"validation data: {len(frames)} frames, {len(validation)} points")
+        log.info(f"validation data: {counted(len(frames), 'frame')}, {len(validation)} points")
     elif section["fraction"] > 0:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(samples), generator=generator)

@@ -30,7 +30,7 @@ class GeometryCache:
         if n == 0:
             return
         self.stored = probe.new_empty((n, *probe.shape[1:]))
-        for start in track(range(0, n, CHUNK), desc="radial moments"):
+        for start in track(range(0, n, CHUNK), desc="radial moments", unit="blocks"):
             stop = min(start + CHUNK, n)
             self.stored[start:stop] = self._compute(slice(start, stop))
 

@@ -80,8 +80,9 @@ class Trainer:
         self.device = choose_device(training.get("device", "auto"))
         self.folder = Path(".")
         self.prefix = training["save_ckpt"]
-        if not (self.folder / self.prefix).parent.is_dir():
-            raise InputError(f"training/save_ckpt: there is no folder {(self.folder / self.prefix).parent}")
+        for key in ("save_ckpt", "disp_file"):
+            if not (self.folder / training[key]).parent.is_dir():
+                raise InputError(f"training/{key}: there is no folder {(self.folder / training[key]).parent}")
         self.model = make_model(config["model"], training["seed"]).to(self.device)
         content = None
         if restart or init_model:
@@ -122,12 +123,19 @@ class Trainer:
         self.step, self.best, self.elapsed = 0, math.inf, 0.0
         if restart:
             self._resume(content)
+        elif init_model:
+            step = checkpoint.section(content, "run")["step"]
+            log.info(f"weights of {init_model} (step {step}); the run starts anew")
 
     def _check_same(self, content: dict, path, section: str, keys=None) -> None:
         saved, mine = checkpoint.section(content, "config")[section], self.config[section]
         for key in keys or sorted(set(saved) | set(mine)):
-            if saved.get(key) != mine.get(key):
-                raise InputError(f"{path}: {section}/{key} is {saved.get(key)} there and {mine.get(key)} in the input")
+            a, b, place = saved.get(key), mine.get(key), f"{section}/{key}"
+            while isinstance(a, dict) and isinstance(b, dict) and a != b:  # down to the key that differs
+                inner = min(k for k in set(a) | set(b) if a.get(k) != b.get(k))
+                a, b, place = a.get(inner), b.get(inner), f"{place}/{inner}"
+            if a != b:
+                raise InputError(f"{path}: {place} is {a} there and {b} in the input")
 
     def _tell_changes(self, content: dict, path) -> None:
         """Warn of what makes the restarted curve another one: data, sampler, loss, learning rate."""
@@ -267,7 +275,10 @@ class Trainer:
             (self.folder / f"{self.prefix}.best.pt").unlink(missing_ok=True)
             (self.folder / "checkpoint").unlink(missing_ok=True)
         log.info(f"model: {sum(p.numel() for p in self.model.parameters())} parameters, {self.model.type_map}")
-        log.info(f"start to train {training['numb_steps']} steps")
+        if self.step and self.finished():
+            log.warning(f"step {self.step}: this run has ended already; more: raise training/numb_steps or max_minutes")
+        else:
+            log.info(f"start to train {training['numb_steps']} steps")
         with open_curve(self.folder / training["disp_file"], self.step) as curve:
             started = time.perf_counter() - self.elapsed
             saved = self.step
@@ -281,12 +292,13 @@ class Trainer:
                         self.save()
                         saved = self.step
             if interrupt.asked:
-                if self.step > saved:
+                if self.step > saved or not (self.folder / "checkpoint").exists():
                     self.save()
                 log.warning(f"interrupted; step {self.step} is saved: continue with -r {self.prefix}-{self.step}.pt")
                 raise KeyboardInterrupt
             if self.step < training["numb_steps"]:
-                log.warning(f"ended at step {self.step} of {training['numb_steps']}: max_minutes or stop_lr reached")
+                reason = "stop_lr" if self.schedule.finished(self.position()) else "max_minutes"
+                log.warning(f"ended at step {self.step} of {training['numb_steps']}: {reason} reached")
             if self.step > saved or not (self.folder / "checkpoint").exists():
                 self.save()
         log.info(f"trained model saved: {self.prefix}-{self.step}.pt")
