@@ -10,7 +10,7 @@ HELP = "Errors of a frozen model on known densities, on the full grid, beside th
 def add_arguments(parser) -> None:
     """Arguments of `dcharge test`."""
     parser.add_argument(
-        "-m", "--model", nargs="+", default=["frozen.pth"], metavar="FILE", help="frozen model (default: frozen.pth)"
+        "-m", "--model", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
     )
     parser.add_argument(
         "-s", "--system", nargs="+", required=True, metavar="PATH", help="files or folders with densities"
@@ -32,7 +32,7 @@ def run(args) -> None:
     from ..evaluate import test
 
     test(
-        args.model,
+        [args.model],
         args.system,
         n=args.numb_test,
         prefix=args.detail,
