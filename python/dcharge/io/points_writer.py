@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ class PointWriter:
         for _, sets in self.systems.values():
             for arrays in sets.values():
                 for rows in arrays.values():
-                    rows.stream.close()
+                    with contextlib.suppress(OSError):  # a full disk, once more
+                        rows.stream.close()
         target, self._target = self._target, None
         if target is not None and not target.__exit__(type(error), error, error.__traceback__):
             raise error

@@ -44,7 +44,7 @@ def said_periodic(label: str) -> np.ndarray:
     if not _given.get():
         say_once(
             "io.periodic",
-            f"{label} does not say which axes are periodic: taken as periodic along all three "
+            f"{label} does not say which axes are periodic: taken as periodic along all three, as all such files are "
             '(where that is wrong give --pbc T T F, or "pbc" of the system)',
         )
     return np.array([True, True, True])
