@@ -1,6 +1,6 @@
 """All measurements, one after another.
 
-    python -m benchmarks [formats moments predict memory] [--quick] [--json FILE]
+    python -m benchmarks [formats moments predict coarse memory] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
@@ -21,7 +21,7 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("formats", "moments", "predict", "memory")
+NAMES = ("formats", "moments", "predict", "coarse", "memory")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own
     "formats": {"read CHGCAR": {"ratio": 8.0, "mb_per_s": 250.0}, "write CHGCAR": {"ratio": 5.0}},
