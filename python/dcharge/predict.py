@@ -247,11 +247,13 @@ def run(
     from itertools import chain, islice
 
     from .io import HDF5Writer, open_system, open_writer, read_structures
+    from .io.tag import periodicity_given
 
     predictor = load(model)
     if coarse != 1:
         check_coarse(predictor.model, coarse)
-    template = open_system(like).frames[0].read() if like else None
+    with periodicity_given(True):  # a template's is not used
+        template = open_system(like).frames[0].read() if like else None
     frames = chain.from_iterable(
         read_structures(path, type_map=type_map, every=every, pbc=pbc, field=field) for path in structures
     )
