@@ -86,7 +86,7 @@ class Naive:
             for layer in net:
                 g = dense(layer, g)
             a = a + environment.transpose(1, 2) @ g
-        d = (a.transpose(1, 2) @ a[..., : self.axis]).flatten(1) * model.feature_scale
+        d = (a.transpose(1, 2) @ a[..., : self.axis]).flatten(1) * model.norm**2
         rho = self._fit(d)
         if model.zero_vacuum:
             return (rho - self._fit(torch.zeros(1, d.shape[1]))) * model.output_scale

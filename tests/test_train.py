@@ -446,3 +446,20 @@ def test_frames_of_different_size(here):
         file.append(density(1, shape=(5, 6, 7), numbers=(14,)))
     trainer = train(input_config(["all.h5"]))
     assert torch.bincount(trainer.samples.frame).tolist() == [300, 210]
+
+
+def test_earlier_run_is_kept(here, cubes, said):
+    train(input_config(cubes, validated(cubes)))
+    old = (here / "lcurve.out").read_text()
+    train(input_config(cubes))
+    text = "an earlier run lies here (continue it with -r): model.ckpt.best.pt, checkpoint, lcurve.out kept as *.old"
+    assert text in said()
+    assert (here / "lcurve.out.old").read_text() == old and (here / "model.ckpt.best.pt.old").exists()
+
+
+def test_told_about_the_data(here, cubes, said):
+    train(input_config(cubes, validated(cubes), {"training": {"training_data": {"batch_size": 10**6}}}))
+    text = said()
+    assert "frame1.cube is training data too" in text
+    assert "training_data/batch_size 1000000: there are only 600 points" in text
+    assert "baseline alone: validation nmae = " in text and "; best validation nmae " in text

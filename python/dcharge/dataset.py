@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +119,13 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
     log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
 
     section = training["validation_data"]
+    known = {(os.path.realpath(f.path), f.name) for f in frames}
     frames = system_frames(section["systems"], "training/validation_data/systems")
     validation = None
     if frames:
+        both = [f.name for f in frames if (os.path.realpath(f.path), f.name) in known]
+        if both:
+            log.warning(f"validation data: {both[0]} is training data too; 'best' will not mean best on unseen frames")
         # uniform points: their NMAE estimates that of the full grid
         uniform = Random(training["sampler"]["points_per_frame"])
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)

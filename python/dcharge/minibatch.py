@@ -57,6 +57,8 @@ class Batches:
     def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
         self.n, self.seed = len(samples), seed
         self.size = min(batch_size, self.n)
+        if batch_size > self.n:
+            log.warning(f"training_data/batch_size {batch_size}: there are only {self.n} points, a step takes them all")
         self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
         self.starts = torch.cumsum(self.counts, 0) - self.counts
         self.filled = torch.nonzero(self.counts)[:, 0]  # held-out points may be all of a frame's

@@ -103,9 +103,7 @@ class Trainer:
         batch = self.samples.batch(self.model.type_map, self.device)
         if content is None:
             calibration = shuffled(calibration, training["seed"]).to(self.device)
-            self.model.calibrate(
-                batch, calibration.points, calibration.frame, calibration.target, calibration.weight
-            )
+            self.model.calibrate(batch, calibration.points, calibration.frame, calibration.target, calibration.weight)
         budget = training["cache_gb"] * 1e9
         self.geometry = GeometryCache(self.model, self.samples, batch, budget)
         self.batch = batch
@@ -126,6 +124,7 @@ class Trainer:
         elif init_model:
             step = checkpoint.section(content, "run")["step"]
             log.info(f"weights of {init_model} (step {step}); the run starts anew")
+        self._tell_baseline()
 
     def _check_same(self, content: dict, path, section: str, keys=None) -> None:
         saved, mine = checkpoint.section(content, "config")[section], self.config[section]
@@ -268,12 +267,42 @@ class Trainer:
                 self.best = v["nmae_percent"]
                 checkpoint.save(self.folder / f"{self.prefix}.best.pt", self.content())
 
+    def _set_aside(self, *names) -> None:
+        """Rename files of an earlier run to <name>.old and say so."""
+        found = [n for n in names if (self.folder / n).is_file()]
+        for name in found:
+            os.replace(self.folder / name, self.folder / f"{name}.old")
+        if found:
+            log.warning(f"an earlier run lies here (continue it with -r): {', '.join(found)} kept as *.old")
+
+    @torch.no_grad()
+    def _tell_baseline(self) -> None:
+        """Log the error of the baseline alone, on the validation points (else on the first training points)."""
+        if self.model.baseline is None:
+            return
+        name = "training" if self.validation is None else "validation"
+        s = self.samples if self.validation is None else self.validation
+        batch, geometry = (
+            (self.batch, self.geometry)
+            if s is self.samples
+            else (
+                self.validation_batch,
+                self.validation_geometry,
+            )
+        )
+        errors = Errors()
+        for start in range(0, min(len(s), 8 * CHUNK), CHUNK):
+            index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
+            rho = self.model.baseline_density(batch, s.points[index], s.frame[index], geometry(index))
+            errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
+        nmae = errors.result()["nmae_percent"]
+        log.info(f"baseline alone: {name} nmae = {float('nan') if nmae is None else nmae:.3f} %")
+
     def run(self) -> None:
         """Train to numb_steps, or until the schedule ends it; an interrupt writes a checkpoint first."""
         training = self.config["training"]
         if self.step == 0:  # the models of an earlier run in this folder are not those of this one
-            (self.folder / f"{self.prefix}.best.pt").unlink(missing_ok=True)
-            (self.folder / "checkpoint").unlink(missing_ok=True)
+            self._set_aside(f"{self.prefix}.best.pt", "checkpoint", training["disp_file"])
         log.info(f"model: {sum(p.numel() for p in self.model.parameters())} parameters, {self.model.type_map}")
         if self.step and self.finished():
             log.warning(f"step {self.step}: this run has ended already; more: raise training/numb_steps or max_minutes")
@@ -301,7 +330,8 @@ class Trainer:
                 log.warning(f"ended at step {self.step} of {training['numb_steps']}: {reason} reached")
             if self.step > saved or not (self.folder / "checkpoint").exists():
                 self.save()
-        log.info(f"trained model saved: {self.prefix}-{self.step}.pt")
+        best = "" if math.isinf(self.best) else f"; best validation nmae {self.best:.3f} %: {self.prefix}.best.pt"
+        log.info(f"trained model saved: {self.prefix}-{self.step}.pt{best}")
 
 
 def warn_of_data(model: Model, samples: Samples) -> None:
