@@ -1,8 +1,8 @@
 """Builds the compiled parts with CMake and Ninja. Metadata is in pyproject.toml.
 
 Environment: DCHARGE_TORCH_DIR  folder of the torch package, where it is not found by itself
-             DCHARGE_BUILD_CUDA 0 or 1; default: 1 where nvcc and cuda/*.cu exist
-             DCHARGE_CUDA_ARCHITECTURES, e.g. "90a-real;80-virtual"
+             DCHARGE_BUILD_CUDA 0 or 1; default: 1 where nvcc is on PATH and torch is a CUDA build
+             DCHARGE_CUDA_ARCHITECTURES, default "80-real;90a-real;80-virtual"
              CMAKE_BUILD_PARALLEL_LEVEL number of parallel compilations
 """
 
@@ -66,14 +66,15 @@ def program(name: str) -> str:
     return path
 
 
-def wants_cuda() -> bool:
-    """DCHARGE_BUILD_CUDA, or whether nvcc and CUDA sources are there."""
+def wants_cuda(torch: Path) -> bool:
+    """DCHARGE_BUILD_CUDA, or whether nvcc is there and this torch can use a GPU."""
     switch = os.environ.get("DCHARGE_BUILD_CUDA")
     if switch not in (None, "", "0", "1"):
         raise SystemExit(f"dcharge: DCHARGE_BUILD_CUDA={switch}: 0 or 1 expected")
     if switch:
         return switch == "1"
-    return shutil.which("nvcc") is not None and any((ROOT / "cuda").glob("*.cu"))
+    version = re.search(r"^cuda\b.*= *(.*)$", (torch / "version.py").read_text(), re.MULTILINE)
+    return shutil.which("nvcc") is not None and version is not None and version.group(1).strip() != "None"
 
 
 class CMakeBuild(build_ext):
@@ -94,7 +95,7 @@ class CMakeBuild(build_ext):
             *("-S", str(ROOT), "-B", str(tree), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"),
             f"-DDCHARGE_TORCH_DIR={torch}",
             f"-DDCHARGE_OUTPUT_DIR={output}",
-            f"-DDCHARGE_BUILD_CUDA={'ON' if wants_cuda() else 'OFF'}",
+            f"-DDCHARGE_BUILD_CUDA={'ON' if wants_cuda(torch) else 'OFF'}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         ]

@@ -5,7 +5,7 @@
 
 namespace dcharge {
 
-constexpr int n_components(int l_max) { return (l_max + 1) * (l_max + 1); }
+DCHARGE_HD constexpr int n_components(int l_max) { return (l_max + 1) * (l_max + 1); }
 
 constexpr double kSqrt3 = 1.7320508075688772935;
 constexpr double kSqrt15 = 3.8729833462074168852;

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "core/macros.hpp"
+
 namespace dcharge {
 
 struct Lattice {
@@ -15,7 +17,7 @@ struct Lattice {
   double per_height[3];  // 1 / perpendicular height of every axis
   bool pbc[3];
 
-  void fractional(const double* r, double* f) const {
+  DCHARGE_HD void fractional(const double* r, double* f) const {
     for (int a = 0; a < 3; ++a) {
       f[a] = r[0] * inverse[0][a] + r[1] * inverse[1][a] + r[2] * inverse[2][a];
     }
@@ -124,7 +126,7 @@ struct Box {
 
 // Moves r by whole cells along periodic axes so that its fractional coordinates lie within half a cell of `centre`
 // (compact sets of points stay compact); f receives them, shift the number of cells added.
-inline void wrap(const Lattice& lattice, const double* centre, double* r, double* f, int64_t* shift) {
+DCHARGE_HD inline void wrap(const Lattice& lattice, const double* centre, double* r, double* f, int64_t* shift) {
   lattice.fractional(r, f);
   for (int a = 0; a < 3; ++a) {
     shift[a] = 0;

@@ -5,6 +5,8 @@
 // shared weak copy could be the one with instructions that the machine at hand lacks.
 #ifdef __CUDACC__
 #define DCHARGE_INLINE static __host__ __device__ __forceinline__
+#define DCHARGE_HD __host__ __device__
 #else
 #define DCHARGE_INLINE static inline __attribute__((always_inline))
+#define DCHARGE_HD
 #endif

@@ -5,13 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace dcharge {
+#include "core/arguments.hpp"
 
-// Parameters of the radial moments (docs/architecture.md), Angstrom.
-struct Radial {
-  double rcut, rcut_smth, soft;
-  int64_t n_radial, l_max, n_types;
-};
+namespace dcharge {
 
 // Points of one tile in an order in which consecutive ones are close; row is their place in the caller's arrays.
 struct TilePoints {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/arguments.hpp"
 #include "core/cell_list.hpp"
 #include "core/lattice.hpp"
 #include "cpu/kernels.hpp"
@@ -15,17 +16,6 @@ namespace dcharge {
 
 // Runs body(begin, end) over parts of [0, n), possibly at once; results may not depend on the cut.
 using ParallelFor = std::function<void(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body)>;
-
-// The seven tensors of every point op, contiguous, Angstrom.
-struct Geometry {
-  int64_t n_points, n_atoms, n_frames;
-  const double* points;        // [n_points, 3]
-  const int64_t* point_frame;  // [n_points]
-  const double* atoms;         // [n_atoms, 3]
-  const int64_t *atom_type, *atom_frame;
-  const double* cell;  // [n_frames, 3, 3]
-  const bool* pbc;     // [n_frames, 3]
-};
 
 constexpr int64_t kTilePoints = 512;
 

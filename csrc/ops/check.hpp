@@ -33,9 +33,13 @@ inline void require(bool good, const std::string& message) {
   }
 }
 
-// A contiguous tensor of this dtype and shape (-1: any length).
-inline Tensor take(const char* name, const Tensor& t, ScalarType dtype, std::vector<int64_t> shape) {
-  require(t.is_cpu(), std::string(name) + ": a CPU tensor expected");
+constexpr int32_t kCpu = -1;  // what torch says is the device index of a CPU tensor
+
+// A contiguous tensor of this dtype and shape (-1: any length) on that device.
+inline Tensor take(const char* name, const Tensor& t, ScalarType dtype, std::vector<int64_t> shape,
+                   int32_t device = kCpu) {
+  require(t.get_device_index() == device && t.is_cpu() == (device == kCpu),
+          std::string(name) + (device == kCpu ? ": a CPU tensor expected" : ": is on another device"));
   require(t.scalar_type() == dtype, std::string(name) + ": wrong dtype");
   bool good = t.dim() == static_cast<int64_t>(shape.size());
   for (size_t i = 0; good && i < shape.size(); ++i) {
@@ -69,14 +73,14 @@ struct GeometryTensors {
   Tensor points, point_frame, atoms, atom_type, atom_frame, cell, pbc;
 
   GeometryTensors(const Tensor& points_, const Tensor& point_frame_, const Tensor& atoms_, const Tensor& atom_type_,
-                  const Tensor& atom_frame_, const Tensor& cell_, const Tensor& pbc_)
-      : points(take("points", points_, ScalarType::Double, {-1, 3})),
-        point_frame(take("point_frame", point_frame_, ScalarType::Long, {points.size(0)})),
-        atoms(take("atoms", atoms_, ScalarType::Double, {-1, 3})),
-        atom_type(take("atom_type", atom_type_, ScalarType::Long, {atoms.size(0)})),
-        atom_frame(take("atom_frame", atom_frame_, ScalarType::Long, {atoms.size(0)})),
-        cell(take("cell", cell_, ScalarType::Double, {-1, 3, 3})),
-        pbc(take("pbc", pbc_, ScalarType::Bool, {cell.size(0), 3})) {}
+                  const Tensor& atom_frame_, const Tensor& cell_, const Tensor& pbc_, int32_t device = kCpu)
+      : points(take("points", points_, ScalarType::Double, {-1, 3}, device)),
+        point_frame(take("point_frame", point_frame_, ScalarType::Long, {points.size(0)}, device)),
+        atoms(take("atoms", atoms_, ScalarType::Double, {-1, 3}, device)),
+        atom_type(take("atom_type", atom_type_, ScalarType::Long, {atoms.size(0)}, device)),
+        atom_frame(take("atom_frame", atom_frame_, ScalarType::Long, {atoms.size(0)}, device)),
+        cell(take("cell", cell_, ScalarType::Double, {-1, 3, 3}, device)),
+        pbc(take("pbc", pbc_, ScalarType::Bool, {cell.size(0), 3}, device)) {}
 
   Geometry view() const {
     return {points.size(0),

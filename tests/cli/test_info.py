@@ -15,7 +15,7 @@ pytest.importorskip("torch")
     ],
 )
 def test_versions_and_kernels(kernels, warned, monkeypatch, capsys):
-    monkeypatch.setattr("dcharge.ops.kernels", lambda: kernels, raising=False)
+    monkeypatch.setattr("dcharge.ops.kernels", lambda device="cpu": kernels, raising=False)
     assert main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [x.split()[0] for x in lines[:4]] == ["dcharge", "python", "torch", "numpy"]

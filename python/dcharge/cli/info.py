@@ -36,6 +36,9 @@ def run(args) -> None:
     print("kernels")
     width = max(map(len, active), default=0) + 2
     print("\n".join(f"  {op:<{width}}{kernel}" for op, kernel in active.items()))
+    cuda = set(kernels("cuda").values())
+    if torch.cuda.is_available() or cuda != {"torch reference"}:
+        print(f"on a GPU: {', '.join(sorted(cuda))}")
     slow = [op for op, kernel in active.items() if kernel == "torch reference"]
     if slow:
         print(

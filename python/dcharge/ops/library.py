@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import log
+from ..errors import log, warn_once
 
 PATH = Path(__file__).resolve().parent.parent / "libdcharge_ops.so"
 COMPILED = ("radial_moments", "radial_moments_backward", "se_e2_a", "gram", "gram_backward", "neighbors")
@@ -21,10 +21,10 @@ def _load():
     try:
         torch.ops.load_library(str(PATH))
         library = ctypes.CDLL(str(PATH))
-    except (OSError, RuntimeError) as error:
+        library.dcharge_isa.restype = library.dcharge_cuda_architectures.restype = ctypes.c_char_p
+        library.dcharge_select_isa.argtypes = [ctypes.c_char_p]
+    except (OSError, RuntimeError, AttributeError) as error:  # the last: built from older sources
         return None, str(error).splitlines()[0]
-    library.dcharge_isa.restype = ctypes.c_char_p
-    library.dcharge_select_isa.argtypes = [ctypes.c_char_p]
     return library, ""
 
 
@@ -43,8 +43,25 @@ def loaded() -> bool:
 
 
 def compiled_for(device: torch.device) -> bool:
-    """Whether tensors on this device go to a compiled kernel."""
-    return _library is not None and device.type == "cpu"
+    """Whether tensors on this device go to a compiled kernel; said once where a GPU has none."""
+    if _library is None:
+        return False
+    if device.type == "cuda" and not cuda_architectures():
+        warn_once(
+            "no CUDA kernels",
+            "dcharge was built without CUDA kernels: on the GPU the torch references are used, which are slow. "
+            "Build them with nvcc on PATH: DCHARGE_BUILD_CUDA=1 pip install .",
+        )
+        return False
+    return device.type in ("cpu", "cuda")
+
+
+def cuda_architectures() -> list[str]:
+    """GPU architectures that kernels were compiled for, e.g. ['sm_80', 'sm_90a', 'PTX 80'] ([]: none)."""
+    names = "" if _library is None else _library.dcharge_cuda_architectures().decode()
+    texts = {"real": ["sm_{}"], "virtual": ["PTX {}"], "": ["sm_{}", "PTX {}"]}
+    pairs = [name.partition("-")[::2] for name in names.split(",") if name]
+    return [text.format(number) for number, kind in pairs for text in texts[kind]]
 
 
 def isa() -> str:
@@ -60,9 +77,14 @@ def select_isa(name: str) -> bool:
     return _library is not None and bool(_library.dcharge_select_isa(name.encode()))
 
 
-def kernels() -> dict[str, str]:
-    """Kernel that answers each op on the CPU: 'AVX-512', 'AVX2', 'baseline' or 'torch reference'."""
-    name = NAMES[isa()] if loaded() else "torch reference"
+def kernels(device: str = "cpu") -> dict[str, str]:
+    """Kernel that answers each op on 'cpu' or 'cuda': 'AVX-512', 'AVX2', 'baseline', 'CUDA (sm_80, ...)' or
+    'torch reference'."""
+    name = "torch reference"
+    if device == "cpu" and loaded():
+        name = NAMES[isa()]
+    elif device == "cuda" and cuda_architectures():
+        name = f"CUDA ({', '.join(cuda_architectures())})"
     return dict.fromkeys(COMPILED, name)
 
 

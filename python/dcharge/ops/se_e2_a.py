@@ -16,6 +16,7 @@ from .library import compiled_for, loaded
 from .moments import radial_moments
 
 POINTS_PER_BLOCK = 8192
+POINTS_PER_BLOCK_CUDA = 65536
 
 
 def se_e2_a(
@@ -99,20 +100,18 @@ def contract(moments: Tensor, coefficients: Tensor, offset: Tensor | None) -> Te
 if loaded():
 
     @torch.library.register_fake("dcharge::se_e2_a")
-    def _(
-        points,
-        point_frame,
-        atoms,
-        atom_type,
-        atom_frame,
-        cell,
-        pbc,
-        coefficients,
-        offset,
-        rcut,
-        rcut_smth,
-        soft,
-        axis,
-        per_l,
-    ):
+    def _(points, point_frame, atoms, types, frames, cell, pbc, coefficients, offset, rcut, smth, soft, axis, per_l):
         return coefficients.new_empty((points.shape[0], coefficients.shape[3] * sum(axis)))
+
+    @torch.library.register_kernel("dcharge::se_e2_a", "cuda")
+    def _(points, point_frame, atoms, types, frames, cell, pbc, coefficients, offset, rcut, smth, soft, axis, per_l):
+        """On a GPU: moments, torch's matrix product, Gram matrix, block by block."""
+        n_types, n_degrees, n_radial, m = coefficients.shape
+        options = (rcut, smth, soft, n_radial, n_degrees - 1, n_types, coefficients.dtype)
+        d = coefficients.new_empty((points.shape[0], m * sum(axis)))
+        for start in range(0, points.shape[0], POINTS_PER_BLOCK_CUDA):
+            part = slice(start, start + POINTS_PER_BLOCK_CUDA)
+            geometry = (points[part], point_frame[part], atoms, types, frames, cell, pbc)
+            moments = torch.ops.dcharge.radial_moments(*geometry, *options)
+            d[part] = torch.ops.dcharge.gram(contract(moments, coefficients, offset), axis, per_l)
+        return d

@@ -1,0 +1,25 @@
+// What every point op receives. Plain data: this header is also seen by code compiled for different instruction sets.
+#pragma once
+
+#include <cstdint>
+
+namespace dcharge {
+
+// Parameters of the radial moments (docs/architecture.md), Angstrom.
+struct Radial {
+  double rcut, rcut_smth, soft;
+  int64_t n_radial, l_max, n_types;
+};
+
+// The seven tensors of every point op, contiguous, Angstrom.
+struct Geometry {
+  int64_t n_points, n_atoms, n_frames;
+  const double* points;        // [n_points, 3]
+  const int64_t* point_frame;  // [n_points]
+  const double* atoms;         // [n_atoms, 3]
+  const int64_t *atom_type, *atom_frame;
+  const double* cell;  // [n_frames, 3, 3]
+  const bool* pbc;     // [n_frames, 3]
+};
+
+}  // namespace dcharge

@@ -1,0 +1,23 @@
+// Schemas of all ops.
+#pragma once
+
+#define DCHARGE_GEOMETRY \
+  "Tensor points, Tensor point_frame, Tensor atoms, Tensor atom_type, Tensor atom_frame, Tensor cell, Tensor pbc"
+#define DCHARGE_RADIAL "float rcut, float rcut_smth, float soft"
+
+namespace dcharge {
+
+template <class Library>
+void define_ops(Library& m) {
+  m.def("radial_moments(" DCHARGE_GEOMETRY ", " DCHARGE_RADIAL
+        ", int n_radial, int l_max, int n_types, ScalarType dtype) -> Tensor");
+  m.def("radial_moments_backward(Tensor grad, " DCHARGE_GEOMETRY ", " DCHARGE_RADIAL
+        ", int n_radial, int l_max, int n_types) -> (Tensor, Tensor)");
+  m.def("se_e2_a(" DCHARGE_GEOMETRY ", Tensor coefficients, Tensor? offset, " DCHARGE_RADIAL
+        ", int[] axis, bool per_l) -> Tensor");
+  m.def("gram(Tensor a, int[] axis, bool per_l) -> Tensor");
+  m.def("gram_backward(Tensor grad, Tensor a, int[] axis, bool per_l) -> Tensor");
+  m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
+}
+
+}  // namespace dcharge

@@ -1,0 +1,119 @@
+"""The blocks of the CUDA kernels against the references, on the CPU: python contract.py LIBRARY.
+
+Run by test_cuda_blocks.py in a process of its own, so that the sanitizers the library is built with are loaded first.
+Every line it prints is a failure.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import FRAMES, N_TYPES, RADIAL, Case, relative_error, tolerance  # noqa: E402
+
+from dcharge.ops.gram import gram_backward_reference, gram_reference  # noqa: E402
+from dcharge.ops.moments import radial_moments_reference  # noqa: E402
+from dcharge.ops.neighbors import neighbors_reference  # noqa: E402
+
+DTYPES = (torch.float64, torch.float32)
+MOMENTS = [(0, 5), (1, 11), (1, 37), (2, 18), (3, 11)]  # l_max, n_radial: below, at and beyond what a thread holds
+GRAMS = [(1, 80, [16], False), (1, 20, [5], False), (0, 9, [9], False), (2, 23, [20, 3, 8], True),
+         (3, 6, [1, 2, 3, 4], True), (1, 200, [150], False)]  # fmt: skip
+LENGTHS = tuple(RADIAL.values())
+
+
+def close(what, found, exact, dtype, gradient=False):
+    error = relative_error(found, exact)
+    if found.shape != exact.shape or not error < tolerance(dtype, gradient):
+        print(f"{what}: error {error:.1e}, shape {tuple(found.shape)}")
+
+
+def moments(op, name, n_points):
+    """One block, several blocks, no points at all."""
+    c = Case(name, max(n_points, 29))
+    points, frame, atoms, *rest = c.geometry if n_points else c.with_points(c.points[:0], c.point_frame[:0])
+    for l_max, n_radial in MOMENTS if n_points == 29 else MOMENTS[1:2]:
+        p, a = points.clone().requires_grad_(), atoms.clone().requires_grad_()
+        options = (*LENGTHS, n_radial, l_max, N_TYPES)
+        exact = radial_moments_reference(p, frame, a, *rest, *options, torch.float64)
+        weight = torch.randn(exact.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+        gradients = torch.autograd.grad((exact * weight).sum(), (p, a))
+        for dtype in DTYPES:
+            what = f"{name}, {n_points} points, l_max {l_max}, n_radial {n_radial}, {dtype}"
+            close(what, op.radial_moments(points, frame, atoms, *rest, *options, dtype), exact, dtype)
+            found = op.radial_moments_backward(weight.to(dtype), points, frame, atoms, *rest, *options)
+            for x, y in zip(found, gradients, strict=True):
+                close(f"gradient, {what}", x, y, dtype, gradient=True)
+
+
+def many_candidates(op):
+    """More atoms near one block than shared memory lists at once, and frames that change inside a block."""
+    generator = torch.manual_seed(2)
+    atoms = torch.rand(900, 3, dtype=torch.float64, generator=generator) * 4
+    points = torch.rand(40, 3, dtype=torch.float64, generator=generator) * 4
+    frame, atom_frame = (torch.randint(0, 3, (n,), generator=generator) for n in (40, 900))
+    types = torch.randint(0, N_TYPES, (900,), generator=generator)
+    geometry = (points, frame, atoms, types, atom_frame, torch.eye(3, dtype=torch.float64).repeat(3, 1, 1) * 5)
+    pbc = torch.tensor([[True] * 3, [False] * 3, [True, False, True]])
+    arguments = (*geometry, pbc, *LENGTHS, 6, 1, N_TYPES)
+    exact = radial_moments_reference(*arguments, torch.float64)
+    close("many candidates", op.radial_moments(*arguments, torch.float64), exact, torch.float64)
+
+
+def neighbor_list(op, name):
+    c = Case(name)
+    for targets in (None, c.points):
+        arguments = (c.atoms, c.cell[0], c.pbc[0], 4.3, targets)
+        found, exact = op.neighbors(*arguments), neighbors_reference(*arguments)
+        if not (torch.equal(found[0], exact[0]) and torch.equal(found[1], exact[1])):
+            print(f"neighbors: {name}, {'atoms' if targets is None else 'targets'}")
+
+
+def grams(op):
+    for l_max, m, axis, per_l in GRAMS:
+        a = torch.randn(5, (l_max + 1) ** 2, m, dtype=torch.float64, generator=torch.manual_seed(3))
+        exact = gram_reference(a, axis, per_l)
+        grad = torch.randn(exact.shape, dtype=torch.float64, generator=torch.manual_seed(4))
+        gradient = gram_backward_reference(grad, a, axis, per_l)
+        for dtype in DTYPES:
+            what = f"gram, l_max {l_max}, M {m}, axis {axis}, {dtype}"
+            close(what, op.gram(a.to(dtype), axis, per_l), exact, dtype)
+            found = op.gram_backward(grad.to(dtype), a.to(dtype), axis, per_l)
+            close(f"gradient, {what}", found, gradient, dtype, gradient=True)
+
+
+def refused(op, text, change):
+    c = Case("skewed")
+    names = ("points", "point_frame", "atoms", "atom_type", "atom_frame", "cell", "pbc")
+    given = {**dict(zip(names, c.geometry, strict=True)), **change}
+    try:
+        op.radial_moments(*given.values(), *LENGTHS, 3, 1, N_TYPES, torch.float64)
+    except RuntimeError as error:
+        if text in str(error):
+            return
+        print(f"'{text}' expected, got: {error}")
+    else:
+        print(f"'{text}' expected, no error")
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.ops.load_library(sys.argv[1])
+    op = torch.ops.dcharge_host
+    for name in FRAMES:
+        for n_points in (29, 300, 0) if name in ("skewed", "two_frames") else (29,):
+            moments(op, name, n_points)
+        if name != "two_frames":
+            neighbor_list(op, name)
+    many_candidates(op)
+    grams(op)
+    refused(op, "points: a coordinate", dict(points=torch.full((29, 3), float("nan"), dtype=torch.float64)))
+    refused(op, "atoms: a coordinate", dict(atoms=torch.full((5, 3), 1e13, dtype=torch.float64)))
+    refused(op, "atom_type: values must lie in 0..1", dict(atom_type=torch.full((5,), 2)))
+    refused(op, "point_frame: values must lie in 0..0", dict(point_frame=torch.full((29,), -1)))
+    refused(op, "zero volume", dict(cell=torch.zeros(1, 3, 3, dtype=torch.float64)))
+
+
+if __name__ == "__main__":
+    main()
