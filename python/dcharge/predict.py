@@ -1,4 +1,4 @@
-"""Prediction: a frozen model evaluated on whole grids or free points, in tiles, with bounded memory. `dcharge predict`."""
+"""Prediction: a frozen model on whole grids or free points, in tiles, with bounded memory. `dcharge predict`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Predictor:
     def encode(self, structure: Structure):
         """(batch, cache) of a structure, for `residual` and `baseline`."""
         if structure.field is not None and np.any(structure.field) and not self.model.sees_field:
-            warn_once("field", f"the model ({self.model.config['type']}) does not see the electric field; it is ignored")
+            family = self.model.config["type"]
+            warn_once("field", f"the model ({family}) does not see the electric field; it is ignored")
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 
@@ -166,7 +167,7 @@ def track_points(tiles, n_points: int):
 def rescaling(integral: float, electrons: float) -> float:
     """Factor that makes `integral` equal `electrons`; said in the log. InputError where it makes no sense."""
     if not electrons > 0 or not integral > 0:
-        raise InputError(f"--electrons {electrons:g}: the predicted density integrates to {integral:g} e, cannot rescale")
+        raise InputError(f"--electrons {electrons:g}: the prediction integrates to {integral:g} e, cannot rescale")
     factor = electrons / integral
     log.info(f"electrons: predicted {integral:.6f}, rescaled by {factor:.8f} to {electrons:g}")
     return factor
@@ -174,7 +175,8 @@ def rescaling(integral: float, electrons: float) -> float:
 
 def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, grid=None) -> Grid:
     """The grid asked for; exactly one of shape, spacing, like, grid. Spans the structure's cell unless given whole."""
-    given = [name for name, x in (("shape", shape), ("spacing", spacing), ("like", like), ("grid", grid)) if x is not None]
+    options = {"shape": shape, "spacing": spacing, "like": like, "grid": grid}
+    given = [name for name, x in options.items() if x is not None]
     if len(given) != 1:
         got = ", ".join(given) or "none"
         raise InputError(f"grid: give exactly one of shape, spacing, like, grid, points (got {got})")
@@ -191,7 +193,8 @@ def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, gr
         return like.grid
     if structure.volume < 1e-6:
         raise InputError(
-            "grid: the structure has no cell to span; give it one (for a molecule, e.g. atoms.center(vacuum=4)) or use --like"
+            "grid: the structure has no cell to span; give it one (for a molecule, e.g. atoms.center(vacuum=4)) "
+            "or use --like"
         )
     return Grid(tuple(shape), structure.cell) if shape is not None else Grid.from_spacing(structure.cell, spacing)
 
@@ -203,8 +206,8 @@ def check_inside(structure: Structure, grid: Grid) -> None:
     if out.any():
         warn_once(
             "outside",
-            f"{np.count_nonzero(out)} of {len(structure)} atoms (the first: {np.argmax(out) + 1}) lie outside the grid along "
-            "an axis that is not periodic: their density is cut off; move them into the cell",
+            f"{np.count_nonzero(out)} of {len(structure)} atoms (the first: {np.argmax(out) + 1}) lie outside the grid "
+            "along an axis that is not periodic: their density is cut off; move them into the cell",
         )
 
 

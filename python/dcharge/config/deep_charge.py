@@ -114,7 +114,8 @@ def arguments() -> Argument:
 def check(model: dict, fail) -> None:
     """Relations between the family's keys. `fail(path, message)` raises."""
     if model["target"] == "response":
-        fail("model/target", "'response' needs a family that sees the electric field; Deep Charge learns 'density' only")
+        text = "'response' needs a family that sees the electric field; Deep Charge learns 'density' only"
+        fail("model/target", text)
     d = model["descriptor"]
     if d["rcut_smth"] >= d["rcut"]:
         fail("model/descriptor/rcut_smth", f"must be below rcut ({d['rcut']:g}), {d['rcut_smth']:g} given")
