@@ -14,6 +14,7 @@ import torch
 from tiny import density, input_config, merged, model_config, structure
 
 from dcharge import checkpoint
+from dcharge.average import Average
 from dcharge.config import load_config
 from dcharge.dataset import Samples
 from dcharge.density import Density, PointDensity
@@ -21,7 +22,7 @@ from dcharge.errors import InputError
 from dcharge.io import HDF5Writer, write
 from dcharge.minibatch import Batches, GeometryCache
 from dcharge.models import make_model
-from dcharge.train import Average, Trainer, train
+from dcharge.train import Trainer, train
 
 NO_BASELINE = {"model": {"baseline": {"type": "none"}}}
 
@@ -463,3 +464,17 @@ def test_told_about_the_data(here, cubes, said):
     assert "frame1.cube is training data too" in text
     assert "training_data/batch_size 1000000: there are only 600 points" in text
     assert "baseline alone: validation nmae = " in text and "; best validation nmae " in text
+
+
+def test_best_counts_electrons(here, cubes):
+    """The best checkpoint integrates the validation points exactly, and differs from the run in its baseline only."""
+    longer = {"training": {"numb_steps": 60, "disp_freq": 60}}
+    trainer = train(input_config(cubes, validated(cubes), longer))
+    before = trainer.validate()
+    own = trainer.model.state_dict()
+    best = checkpoint.tensors(checkpoint.load("model.ckpt.best.pt", checkpoint.CHECKPOINT), "state")
+    assert {k for k in own if not torch.equal(own[k], best[k])} == {"baseline.coefficients"}
+    trainer.model.load_state_dict(best)
+    after = trainer.validate()
+    assert 1e-5 < abs(before.integral_error / before.reference) < 0.01
+    assert abs(after.integral_error / after.reference) < 1e-6

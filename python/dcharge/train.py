@@ -6,17 +6,17 @@ import json
 import math
 import os
 import re
-import signal
-import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from . import __version__, checkpoint
+from .average import Average
 from .dataset import Samples, training_and_validation
 from .errors import InputError, log
+from .interrupt import Interrupt
 from .io.replacing import replacing
 from .loss import make_loss
 from .metrics import Errors
@@ -24,33 +24,9 @@ from .minibatch import CHUNK, Batches, GeometryCache
 from .models import Model, make_model
 from .schedule import Schedule
 
+# a count further off than this is no bias to correct but a model that has not learned yet
+LARGEST_SHARE = 0.01
 COLUMNS = ("step", "nmae_val", "nmae_trn", "rmse_val", "rmse_trn", "lr", "seconds")
-
-
-class Average:
-    """Exponential moving average of the trainable parameters, with the usual warm-up of its decay."""
-
-    def __init__(self, model: Model, decay: float):
-        self.decay, self.count = decay, 0
-        self.values = {k: p.detach().clone() for k, p in model.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, model: Model) -> None:
-        """Mix in the present parameters."""
-        self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for k, p in model.named_parameters():
-            self.values[k].lerp_(p, 1.0 - decay)
-
-    @contextmanager
-    def applied(self, model: Model):
-        """Inside the `with` block the model has the averaged parameters, after it its own, also after an interrupt."""
-        held = {k: p.detach().clone() for k, p in model.named_parameters()}
-        try:
-            model.load_state_dict(self.values, strict=False)
-            yield
-        finally:
-            model.load_state_dict(held, strict=False)
 
 
 def make_optimizer(config: dict, parameters, rate: float):
@@ -243,6 +219,18 @@ class Trainer:
                 errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
         return errors
 
+    def _counted(self, validated: Errors) -> dict:
+        """A checkpoint whose baseline is scaled so that the electrons of the validation points come out right.
+
+        On frames the weights have not seen, the network's part no longer integrates to what the training frames taught
+        it: a model that smooths extremes is wrong on one side (water: + 0.15 %). The validation frames tell how much.
+        """
+        content = self.content()
+        share = validated.integral_error / self.baseline_sum if self.baseline_sum else math.inf
+        if abs(share) < LARGEST_SHARE:
+            content["state/baseline.coefficients"] = content["state/baseline.coefficients"] * (1.0 - share)
+        return content
+
     def _report(self, curve, trained: Errors) -> None:
         validated = self.validate()
         nan = float("nan")
@@ -265,7 +253,7 @@ class Trainer:
             self.schedule.observe(v["nmae_percent"])
             if v["nmae_percent"] < self.best:
                 self.best = v["nmae_percent"]
-                checkpoint.save(self.folder / f"{self.prefix}.best.pt", self.content())
+                checkpoint.save(self.folder / f"{self.prefix}.best.pt", self._counted(validated))
 
     def _set_aside(self, *names) -> None:
         """Rename files of an earlier run to <name>.old and say so."""
@@ -277,24 +265,20 @@ class Trainer:
 
     @torch.no_grad()
     def _tell_baseline(self) -> None:
-        """Log the error of the baseline alone, on the validation points (else on the first training points)."""
+        """Log the error of the baseline alone, on the validation (else the training) points."""
+        self.baseline_sum = 0.0
         if self.model.baseline is None:
             return
         name = "training" if self.validation is None else "validation"
-        s = self.samples if self.validation is None else self.validation
-        batch, geometry = (
-            (self.batch, self.geometry)
-            if s is self.samples
-            else (
-                self.validation_batch,
-                self.validation_geometry,
-            )
-        )
+        s, batch, geometry = self.samples, self.batch, self.geometry
+        if self.validation is not None:
+            s, batch, geometry = self.validation, self.validation_batch, self.validation_geometry
         errors = Errors()
-        for start in range(0, min(len(s), 8 * CHUNK), CHUNK):
+        for start in range(0, len(s), CHUNK):
             index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
             rho = self.model.baseline_density(batch, s.points[index], s.frame[index], geometry(index))
             errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
+        self.baseline_sum = errors.reference + errors.integral_error
         nmae = errors.result()["nmae_percent"]
         log.info(f"baseline alone: {name} nmae = {float('nan') if nmae is None else nmae:.3f} %")
 
@@ -345,33 +329,6 @@ def warn_of_data(model: Model, samples: Samples) -> None:
     lacking = [symbol for symbol in model.type_map if symbol not in seen]
     if lacking:
         log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
-
-
-class Interrupt:
-    """While active, Ctrl-C (SIGINT) and SIGTERM only set `asked`, so that no step is cut in two; a second one ends.
-
-    Outside the main thread, where Python allows no signal handlers, nothing is caught.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self):
-        self.asked = False
-
-    def _ask(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        log.warning("interrupted: this step is finished first (again: at once)")
-
-    def __enter__(self) -> Interrupt:
-        main = threading.current_thread() is threading.main_thread()
-        self.old = {s: signal.signal(s, self._ask) for s in self.SIGNALS} if main else {}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
 
 
 def shuffled(samples: Samples, seed: int) -> Samples:
