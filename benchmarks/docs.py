@@ -22,7 +22,7 @@ def newest(folder: Path = RESULTS) -> dict[str, dict]:
                 continue
             if name not in found or result["machine"]["date"] > found[name]["machine"]["date"]:
                 found[name] = result
-    return {name: found[name] for name in ORDER if name in found}
+    return {name: found[name] for name in (*ORDER, "gpu") if name in found}
 
 
 def block(results: dict[str, dict]) -> str:

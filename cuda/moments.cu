@@ -23,8 +23,13 @@ template <> struct Shape<double, 3> { static constexpr int functions = 4, regist
 
 template <class T, int L>
 int run(const Points& points, const Radial& radial, T* out, Stream stream) {
-  using Block = MomentsBlock<T, L, Shape<T, L>::functions, Shape<T, L>::registers>;
-  return launch_blocks<Block>({points, radial, make_pair_constants<T>(radial), out}, stream);
+  MomentsArguments<T> arguments{points, radial, make_pair_constants<T>(radial), out};
+  if constexpr (sizeof(T) == 4 && L == 1) {  // the model's default: no function is computed in vain
+    if (radial.n_radial <= 20) {
+      return launch_blocks<MomentsBlock<T, L, 20, 168>>(arguments, stream);
+    }
+  }
+  return launch_blocks<MomentsBlock<T, L, Shape<T, L>::functions, Shape<T, L>::registers>>(arguments, stream);
 }
 
 }  // namespace

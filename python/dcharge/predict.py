@@ -25,13 +25,15 @@ from .symmetry import unfold
 # points decoded at once: enough for good matrix products; larger tiles fall out of the caches and of the allocator's
 # reuse (8192 points ran at two thirds of the rate)
 TILE = 2048
+TILE_CUDA = 65536  # a GPU wants many points at once
 
 
 class Predictor:
     """A frozen model ready for use: `dcharge.load("frozen.pth").predict(atoms, spacing=0.1)`."""
 
-    def __init__(self, model: Model, meta: dict | None = None, device="cpu", tile: int = TILE):
-        self.model, self.meta, self.device, self.tile = model.to(device), meta or {}, torch.device(device), tile
+    def __init__(self, model: Model, meta: dict | None = None, device="cpu", tile: int | None = None):
+        self.model, self.meta, self.device = model.to(device), meta or {}, torch.device(device)
+        self.tile = tile or (TILE_CUDA if self.device.type == "cuda" else TILE)
         self.evaluations = 0  # points the network has been evaluated at
 
     @torch.inference_mode()

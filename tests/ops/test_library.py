@@ -87,3 +87,23 @@ def test_binary_needs_only_the_stable_abi(compiled):
     ).stdout
     assert "torch_call_dispatcher" in symbols
     assert not [line for line in symbols.splitlines() if "at::" in line or "c10::" in line]
+
+
+def test_gpu_without_cuda_kernels_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(library, "cuda_architectures", lambda: [])
+    monkeypatch.setattr("dcharge.errors._said", set())
+    gpu = torch.device("cuda", 0)
+    assert not library.compiled_for(gpu) and not library.compiled_for(gpu)
+    assert sum("without CUDA kernels" in r.getMessage() for r in caplog.records) == (1 if library.loaded() else 0)
+    assert set(kernels("cuda").values()) == {"torch reference"}
+
+
+def test_names_of_architectures(compiled, monkeypatch):
+    class Library:
+        def dcharge_cuda_architectures(self):
+            return b"80-real,90a-real,80-virtual,120"
+
+    monkeypatch.setattr(library, "_library", Library())
+    assert library.cuda_architectures() == ["sm_80", "sm_90a", "PTX 80", "sm_120", "PTX 120"]
+    assert set(kernels("cuda").values()) == {"CUDA (sm_80, sm_90a, PTX 80, sm_120, PTX 120)"}
+    assert library.compiled_for(torch.device("cuda"))

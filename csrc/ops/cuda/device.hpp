@@ -13,6 +13,7 @@
 #define DCHARGE_DEVICE_IMPL(m) STABLE_TORCH_LIBRARY_IMPL(dcharge_host, CPU, m)
 #else
 #define DCHARGE_DEVICE_IMPL(m) STABLE_TORCH_LIBRARY_IMPL(dcharge, CUDA, m)
+#include <dlfcn.h>
 // weak: a CPU build of torch lacks it, and the library must load there too
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
 #endif
@@ -23,6 +24,24 @@ inline void require_launched(int error) {
   require(error == 0, error == 0 ? "" : std::string("CUDA: ") + cuda::error_text(error));
 }
 
+#ifndef DCHARGE_HOST
+// torch's current stream on a device; also found where torch loaded libtorch_cuda.so out of this library's sight.
+inline cuda::Stream current_stream(int32_t device) {
+  static const auto get = [] {
+    auto found = &aoti_torch_get_current_cuda_stream;
+    if (found == nullptr) {
+      if (void* torch_cuda = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
+        found = reinterpret_cast<decltype(found)>(dlsym(torch_cuda, "aoti_torch_get_current_cuda_stream"));
+      }
+    }
+    return found;
+  }();
+  void* stream = nullptr;
+  require(get != nullptr && get(device, &stream) == 0, "CUDA: this build of torch gives no CUDA stream");
+  return stream;
+}
+#endif
+
 // The device of a call and its current stream, for as long as this lives.
 class Device {
  public:
@@ -30,9 +49,8 @@ class Device {
   explicit Device(const Tensor&) {}
 #else
   explicit Device(const Tensor& t) : guard_(t.get_device_index()) {
-    require(aoti_torch_get_current_cuda_stream != nullptr, "CUDA: this build of torch has no CUDA streams");
     require_launched(cuda::set_device(t.get_device_index()));  // the library has a CUDA runtime of its own
-    require(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream_) == 0, "CUDA: no current stream");
+    stream_ = current_stream(t.get_device_index());
   }
 #endif
   cuda::Stream stream() const { return stream_; }

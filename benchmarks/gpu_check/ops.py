@@ -1,0 +1,144 @@
+"""The ops that are checked and measured. A new op is one decorated function; nothing else names ops.
+
+The function gets a System and a dtype and returns (call, inputs, arguments): call(*inputs) is the public op of its
+differentiable inputs, arguments those of torch.ops.dcharge.<name>. The decorator takes the work per point, from which
+the counted limit follows: multiply-adds, a function of the system, and bytes of memory traffic, one of the system and
+the size of an element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .systems import System
+
+OPS: dict[str, Op] = {}
+
+
+@dataclass
+class Op:
+    """make(system, dtype) as above; work per point, or None where a rate means nothing."""
+
+    make: Callable
+    flops: Callable | None
+    traffic: Callable | None
+
+
+def op(flops: Callable | None = None, traffic: Callable | None = None):
+    """Registers an op under the name of the function."""
+
+    def register(make):
+        OPS[make.__name__] = Op(make, flops, traffic)
+        return make
+
+    return register
+
+
+def neighbours(s: System) -> float:
+    """Mean number of neighbours of a point."""
+    volume = float(torch.linalg.det(s.cell[0]).abs())
+    return len(s.atoms) / volume * 4 / 3 * math.pi * s.rcut**3
+
+
+def components(s: System) -> int:
+    """(l_max + 1)^2"""
+    return (s.l_max + 1) ** 2
+
+
+def pair_flops(s: System) -> float:
+    """Multiply-adds of the moments: every pair evaluates K functions and adds them to all components."""
+    return neighbours(s) * ((components(s) + 1) * s.n_radial + 32)
+
+
+def moment_bytes(s: System, size: int) -> float:
+    """The moments of a point."""
+    return s.n_types * components(s) * s.n_radial * size
+
+
+def random(shape, like: torch.Tensor, dtype, seed: int = 7) -> torch.Tensor:
+    """The same numbers on every device and in every precision."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, dtype=torch.float64, generator=generator).to(like.device, dtype)
+
+
+@op(flops=pair_flops, traffic=lambda s, size: 24 + moment_bytes(s, size))
+def radial_moments(s: System, dtype):
+    """Moments, and through autograd radial_moments_backward."""
+    from dcharge import ops
+
+    options = dict(**s.radial, n_radial=s.n_radial, l_max=s.l_max, n_types=s.n_types)
+
+    def call(points, atoms):
+        geometry = (points, s.point_frame, atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+        return ops.radial_moments(*geometry, **options, out_dtype=dtype)
+
+    arguments = (s.points, s.point_frame, s.atoms, s.atom_type, s.atom_frame, s.cell, s.pbc, *options.values(), dtype)
+    return call, (s.points, s.atoms), arguments
+
+
+@op(flops=lambda s: 2.2 * pair_flops(s), traffic=lambda s, size: 48 + moment_bytes(s, size))
+def radial_moments_backward(s: System, dtype):
+    """Called by itself, for its rate; its own derivative goes through the reference."""
+    options = (*s.radial.values(), s.n_radial, s.l_max, s.n_types)
+    shape = (len(s.points), s.n_types, components(s), s.n_radial)
+    geometry = (s.points, s.point_frame, s.atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+    arguments = (random(shape, s.points, dtype), *geometry, *options)
+    return lambda: torch.ops.dcharge.radial_moments_backward(*arguments), (), arguments
+
+
+@op(
+    flops=lambda s: pair_flops(s) + components(s) * s.width * (s.n_types * s.n_radial + 16),
+    traffic=lambda s, size: 24 + (s.width * 16 + 2 * components(s) * s.width) * size + 2 * moment_bytes(s, size),
+)
+def se_e2_a(s: System, dtype):
+    """The whole descriptor, joint Gram matrix with 16 axis columns (8 for narrow ones)."""
+    from dcharge import ops
+
+    axis = min(16, s.width)
+    coefficients = random((s.n_types, s.l_max + 1, s.n_radial, s.width), s.points, dtype) / s.n_radial
+    offset = random((s.width,), s.points, dtype, seed=8)
+
+    def call(points, atoms, coefficients, offset):
+        geometry = (points, s.point_frame, atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+        return ops.se_e2_a(*geometry, coefficients, offset, **s.radial, axis_neuron=axis)
+
+    geometry = (s.points, s.point_frame, s.atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+    arguments = (*geometry, coefficients, offset, *s.radial.values(), [axis], False)
+    return call, (s.points, s.atoms, coefficients, offset), arguments
+
+
+@op(
+    flops=lambda s: components(s) * s.width * 16,
+    traffic=lambda s, size: (s.width * 16 + components(s) * s.width) * size,
+)
+def gram(s: System, dtype):
+    """Gram matrix, and through autograd gram_backward."""
+    from dcharge import ops
+
+    a, axis = random((len(s.points), components(s), s.width), s.points, dtype), min(16, s.width)
+    return lambda a: ops.gram(a, axis), (a,), (a, [axis], False)
+
+
+@op(
+    flops=lambda s: 2 * components(s) * s.width * 16,
+    traffic=lambda s, size: (s.width * 16 + 2 * components(s) * s.width) * size,
+)
+def gram_backward(s: System, dtype):
+    """Called by itself, for its rate."""
+    a, axis = random((len(s.points), components(s), s.width), s.points, dtype), min(16, s.width)
+    arguments = (random((len(s.points), s.width * axis), s.points, dtype, seed=9), a, [axis], False)
+    return lambda: torch.ops.dcharge.gram_backward(*arguments), (), arguments
+
+
+@op()
+def neighbors(s: System, dtype):
+    """Atoms of frame 0 around its points; integers, so they must be the same."""
+    from dcharge import ops
+
+    atoms, targets = s.atoms[s.atom_frame == 0], s.points[s.point_frame == 0]
+    arguments = (atoms, s.cell[0], s.pbc[0], s.rcut, targets)
+    return lambda: ops.neighbors(*arguments), (), arguments
