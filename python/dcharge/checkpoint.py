@@ -39,6 +39,8 @@ def load(path, expected: str, device="cpu") -> dict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TorchScript files, such as DeePMD-kit's; the error below says enough
             content = torch.load(path, map_location=device, weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises many types on foreign files; each means the same to the user
         raise InputError(f"{path}: not a dcharge {what} ({type(error).__name__} while reading it)") from error
     if not isinstance(content, dict) or content.get("format") not in (CHECKPOINT, FROZEN):

@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from .errors import InputError, say_once
+from .errors import InputError, log, say_once
 from .grid import Grid
 from .structure import Structure
 
@@ -65,9 +65,10 @@ def candidates(structure: Structure, grid: Grid) -> tuple[np.ndarray, np.ndarray
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # spglib's, about how it tells of errors
             found = spglib.get_symmetry((grid.cell, fractional, structure.numbers), symprec=TOLERANCE)
-    except Exception:  # spglib's own errors, for example where atoms coincide
+    except Exception:  # spglib's own errors, for example where atoms coincide; older ones return None
         found = None
     if found is None:
+        log.warning("--symmetry: spglib fails on this structure (do atoms coincide?); every point is evaluated")
         return w, t
     return np.concatenate([w, found["rotations"].astype(np.int64)]), np.concatenate([t, found["translations"]])
 

@@ -223,7 +223,7 @@ class Trainer:
         """A checkpoint whose baseline is scaled so that the electrons of the validation points come out right.
 
         On frames the weights have not seen, the network's part no longer integrates to what the training frames taught
-        it: a model that smooths extremes is wrong on one side (water: + 0.15 %). The validation frames tell how much.
+        it (water: + 0.15 %). Why it errs to one side is not understood; the validation frames tell how much.
         """
         content = self.content()
         share = validated.integral_error / self.baseline_sum if self.baseline_sum else math.inf
