@@ -41,3 +41,28 @@ def test_holds_copies():
     before = s.positions.copy()
     Batch.collate([s], ["Si", "O"]).atoms.add_(1.0)
     assert np.array_equal(s.positions, before)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+def test_atoms_near_points_are_enough(pbc):
+    """A large structure: the moments do not change, however few atoms are looked at, also across the cell's faces."""
+    from dcharge.ops import radial_moments
+
+    rng = np.random.default_rng(3)
+    cell = np.array([[40.0, 0, 0], [9.0, 36.0, 0], [-7.0, 5.0, 44.0]])
+    s = Structure(np.full(3000, 14), rng.uniform(-0.5, 1.5, (3000, 3)) @ cell, cell, pbc)
+    batch = Batch.collate([s], ["Si"])
+    options = dict(rcut=6.0, rcut_smth=0.5, soft=0.5, n_radial=6, l_max=1, n_types=1, out_dtype=torch.float64)
+    for centre in ([0.5, 0.5, 0.5], [0.01, 0.98, 0.5], [1.6, -0.7, 3.2], [40.0, 0.5, 0.5]):
+        points = torch.from_numpy(np.array(centre) @ cell + rng.uniform(-2, 2, (50, 3)))
+        frame = torch.zeros(50, dtype=torch.int64)
+        near = batch.near(points, 6.0)
+        assert len(near.atoms) < 0.5 * len(batch.atoms)
+        expected = radial_moments(points, frame, *batch.geometry, **options)
+        torch.testing.assert_close(radial_moments(points, frame, *near.geometry, **options), expected)
+    assert (expected != 0).any() == pbc[0]  # the last centre is far outside along the first axis
+    everywhere = torch.from_numpy(rng.uniform(-0.5, 1.5, (500, 3)) @ cell)
+    assert batch.near(everywhere, 6.0) is batch and batch.near(points[:0], 6.0) is batch
+    assert batch.near(points * torch.nan, 6.0) is batch  # the op says which point it is
+    few = Batch.collate([structure(0)], ["O", "Si"])
+    assert few.near(points, 6.0) is few

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .boxes import Boxes
 from .structure import complete_cell
+
+MANY = 2048  # atoms from which it pays to look only at those near a tile of points
+EDGE = 6.0  # Angstrom, of the boxes they are sorted into
 
 
 @dataclass
@@ -58,6 +63,25 @@ class Batch:
     def geometry(self) -> tuple[Tensor, ...]:
         """The atom arguments every op takes: atoms, atom_type, atom_frame, cell, pbc."""
         return self.atoms, self.atom_type, self.atom_frame, self.cell, self.pbc
+
+    @cached_property
+    def _boxes(self) -> Boxes | None:
+        if self.n_frames != 1 or len(self.atoms) < MANY or self.atoms.device.type != "cpu":
+            return None
+        if not torch.isfinite(self.atoms).all():
+            return None  # the ops tell which atom it is
+        return Boxes(self.atoms, self.cell[0], self.pbc[0], EDGE)
+
+    def near(self, points: Tensor, reach: float) -> Batch:
+        """This batch, or one with only those atoms that can lie within `reach` (Angstrom) of a point [n, 3].
+
+        An op looks at every atom it is given: without this the time of a tile would grow with the structure.
+        """
+        index = None if self._boxes is None else self._boxes.near(points, reach)
+        if index is None:
+            return self
+        atoms = {name: getattr(self, name)[index] for name in ("atoms", "atom_type", "atom_frame")}
+        return replace(self, **atoms)
 
     def to(self, device) -> Batch:
         """The same batch on another device."""

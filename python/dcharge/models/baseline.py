@@ -25,8 +25,9 @@ class AdditiveBaseline(nn.Module):
 
     def moments(self, batch: Batch, points: Tensor, point_frame: Tensor, dtype) -> Tensor:
         """l = 0 moments [n_points, n_types, n_radial]."""
+        near = batch.near(points, self.basis["rcut"])
         p = radial_moments(
-            points, point_frame, *batch.geometry, **self.basis, l_max=0, n_types=len(self.coefficients), out_dtype=dtype
+            points, point_frame, *near.geometry, **self.basis, l_max=0, n_types=len(self.coefficients), out_dtype=dtype
         )
         return p[:, :, 0]
 

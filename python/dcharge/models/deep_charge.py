@@ -112,8 +112,8 @@ class DeepCharge(Model):
         if self.exact:
             return None
         return radial_moments(
-            points, point_frame, *batch.geometry, **self.radial, n_radial=self.n_radial, l_max=self.l_max,
-            n_types=self.n_types, out_dtype=self.dtype,
+            points, point_frame, *batch.near(points, self.reach).geometry, **self.radial, n_radial=self.n_radial,
+            l_max=self.l_max, n_types=self.n_types, out_dtype=self.dtype,
         )  # fmt: skip
 
     def encode(self, batch: Batch) -> DeepChargeCode:
