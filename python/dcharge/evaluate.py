@@ -59,7 +59,7 @@ def compare(
 
 
 def test(
-    models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="cpu", coarse=None,
+    models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="auto", coarse=None,
     store=False,
 ) -> dict:  # fmt: skip
     """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.

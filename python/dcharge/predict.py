@@ -13,6 +13,7 @@ from .batch import Batch
 from .coarse import check as check_coarse
 from .coarse import tiles as coarse_tiles
 from .density import Density, PointDensity
+from .device import WithinMemory, choose_device
 from .errors import InputError, counted, log, warn_once
 from .freeze import load_frozen
 from .grid import Grid
@@ -35,6 +36,7 @@ class Predictor:
         self.model, self.meta, self.device = model.to(device), meta or {}, torch.device(device)
         self.tile = tile or (TILE_CUDA if self.device.type == "cuda" else TILE)
         self.evaluations = 0  # points the network has been evaluated at
+        self.within_memory = WithinMemory()
 
     @torch.inference_mode()
     def encode(self, structure: Structure):
@@ -45,34 +47,44 @@ class Predictor:
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 
-    def _tensors(self, points: np.ndarray):
-        points = torch.as_tensor(points, dtype=torch.float64).to(self.device)
-        return points, torch.zeros(len(points), dtype=torch.int64, device=self.device)
+    def _evaluate(self, compute, points: np.ndarray) -> list[np.ndarray]:
+        """Arrays [k, n] of compute(points [n, 3], point_frame [n]), which gives tensors [n, k]."""
+
+        def part(points):
+            points = torch.as_tensor(points, dtype=torch.float64).to(self.device)
+            frame = torch.zeros(len(points), dtype=torch.int64, device=self.device)
+            return [t.T.cpu().numpy() for t in compute(points, frame)]
+
+        parts = self.within_memory(part, points)
+        return parts[0] if len(parts) == 1 else [np.concatenate(each, axis=1) for each in zip(*parts, strict=True)]
 
     @torch.inference_mode()
     def residual(self, encoded, points: np.ndarray) -> np.ndarray:
         """The network's part of the density [n_channels, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
         batch, cache = encoded
         self.evaluations += len(points)
-        points, frame = self._tensors(points)
-        rho = self.model.residual(cache, points, frame, self.model.geometry(batch, points, frame))
-        return _finite(rho).T.cpu().numpy()
+
+        def compute(points, frame):
+            return [_finite(self.model.residual(cache, points, frame, self.model.geometry(batch, points, frame)))]
+
+        return self._evaluate(compute, points)[0]
 
     @torch.inference_mode()
     def baseline(self, encoded, points: np.ndarray) -> np.ndarray:
         """The baseline's part of the density [1, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
-        points, frame = self._tensors(points)
-        return self.model.baseline_density(encoded[0], points, frame, None).T.cpu().numpy()
+        return self._evaluate(lambda *at: [self.model.baseline_density(encoded[0], *at, None)], points)[0]
 
     @torch.inference_mode()
     def _decode(self, batch, cache, points: np.ndarray, parts: bool):
         self.evaluations += len(points)
-        points, frame = self._tensors(points)
-        geometry = self.model.geometry(batch, points, frame)
-        rho = _finite(self.model.decode(cache, points, frame, geometry))
-        if not parts:
-            return rho.T.cpu().numpy(), None
-        return rho.T.cpu().numpy(), self.model.baseline_density(batch, points, frame, geometry).T.cpu().numpy()
+
+        def compute(points, frame):
+            geometry = self.model.geometry(batch, points, frame)
+            rho = [_finite(self.model.decode(cache, points, frame, geometry))]
+            return rho + [self.model.baseline_density(batch, points, frame, geometry)] if parts else rho
+
+        rho, *base = self._evaluate(compute, points)
+        return rho, base[0] if parts else None
 
     @torch.inference_mode()
     def tiles(self, structure: Structure, grid: Grid, parts: bool = False, coarse=1, symmetry: bool = False):
@@ -213,8 +225,9 @@ def check_inside(structure: Structure, grid: Grid) -> None:
         )
 
 
-def load(path, device="cpu") -> Predictor:
-    """Frozen model from a file, ready to predict."""
+def load(path, device="auto") -> Predictor:
+    """Frozen model from a file, ready to predict; device: auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    device = choose_device(device)
     model, meta = load_frozen(path, device)
     return Predictor(model, meta, device)
 
@@ -243,7 +256,7 @@ def same_atoms(structure: Structure, template: Density) -> None:
 
 def run(
     model, structures, *, shape=None, spacing=None, like=None, output=None, pattern=None, electrons=None, every=1,
-    dtype="float32", type_map=None, pbc=None, field=None, coarse=1, symmetry=False,
+    dtype="float32", type_map=None, pbc=None, field=None, coarse=1, symmetry=False, device="auto",
 ) -> int:  # fmt: skip
     """Predict structure files into density files (`dcharge predict`); returns the number of frames written.
 
@@ -254,7 +267,7 @@ def run(
     from .io import HDF5Writer, open_system, open_writer, read_structures
     from .io.tag import periodicity_given
 
-    predictor = load(model)
+    predictor = load(model, device)
     if coarse != 1:
         check_coarse(predictor.model, coarse)
     with periodicity_given(True):  # a template's is not used

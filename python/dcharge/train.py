@@ -15,6 +15,7 @@ import torch
 from . import __version__, checkpoint
 from .average import Average
 from .dataset import Samples, training_and_validation
+from .device import choose_device
 from .errors import InputError, log
 from .interrupt import Interrupt
 from .io.replacing import replacing
@@ -39,21 +40,12 @@ def make_optimizer(config: dict, parameters, rate: float):
     return kinds[config["type"]](parameters, lr=rate, fused=True, **options)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` -> device; InputError where cuda is asked for and absent."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("training/device: 'cuda' asked for, but torch sees no CUDA device")
-    return torch.device(name)
-
-
 class Trainer:
     """One training run, described by a normalised input."""
 
     def __init__(self, config: dict, restart=None, init_model=None):
         self.config, training = config, config["training"]
-        self.device = choose_device(training.get("device", "auto"))
+        self.device = choose_device(training["device"])
         self.folder = Path(".")
         self.prefix = training["save_ckpt"]
         for key in ("save_ckpt", "disp_file"):
@@ -115,7 +107,16 @@ class Trainer:
     def _tell_changes(self, content: dict, path) -> None:
         """Warn of what makes the restarted curve another one: data, sampler, loss, learning rate."""
         saved, changed = checkpoint.section(content, "config"), []
-        harmless = ("numb_steps", "max_minutes", "disp_file", "disp_freq", "save_freq", "save_ckpt", "max_ckpt_keep")
+        harmless = (
+            "numb_steps",
+            "max_minutes",
+            "disp_file",
+            "disp_freq",
+            "save_freq",
+            "save_ckpt",
+            "max_ckpt_keep",
+            "device",
+        )
         for section in ("loss", "learning_rate", "optimizer", "training"):
             for key in sorted(set(saved[section]) | set(self.config[section])):
                 if key not in harmless and saved[section].get(key) != self.config[section].get(key):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shared import add_surroundings, add_type_map, factor, positive, positive_int
+from .shared import add_device, add_surroundings, add_type_map, factor, positive, positive_int
 
 HELP = "Densities of structures on a grid. Structures: any file ASE reads, LAMMPS data and dump files, trajectories."
 
@@ -38,6 +38,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="every N-th frame of a trajectory")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="type of HDF5 output values")
     add_type_map(parser)
+    add_device(parser)
     add_surroundings(parser)
 
 
@@ -59,6 +60,7 @@ def run(args) -> None:
         type_map=args.type_map,
         pbc=args.pbc,
         field=args.field,
+        device=args.device,
         coarse=args.coarse,
         symmetry=args.symmetry,
     )

@@ -7,6 +7,8 @@ import logging
 import re
 from contextlib import contextmanager
 
+from ..device import DEVICES, is_device
+
 LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")  # position: DeePMD-kit's digit
 FORMAT = "[%(asctime)s] DCHARGE %(levelname)-7s %(message)s"
 
@@ -23,6 +25,12 @@ def _flag(text: str) -> bool:
     if text.lower() not in words:
         raise argparse.ArgumentTypeError(f"'{text}': T or F expected")
     return words[text.lower()]
+
+
+def _device(text: str) -> str:
+    if not is_device(text):
+        raise argparse.ArgumentTypeError(f"'{text}': {DEVICES} expected")
+    return text
 
 
 def positive_int(text: str) -> int:
@@ -97,6 +105,11 @@ def add_surroundings(parser: argparse.ArgumentParser) -> None:
         metavar=("X", "Y", "Z"),
         help="electric field in V/Angstrom, in place of what the files say",
     )
+
+
+def add_device(parser: argparse.ArgumentParser, default="auto", words="auto: a GPU where there is one") -> None:
+    """--device."""
+    parser.add_argument("--device", type=_device, default=default, metavar="DEV", help=f"{DEVICES} (default: {words})")
 
 
 def add_type_map(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shared import add_surroundings, factors, natural
+from .shared import add_device, add_surroundings, factors, natural
 
 HELP = "Errors of a frozen model on known densities, on the full grid, beside those of its baseline alone."
 
@@ -24,6 +24,7 @@ def add_arguments(parser) -> None:
         "--store", action="store_true", help="keep in the model what --coarse auto takes: NMAE may rise by 5 %% of it"
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
+    add_device(parser)
     add_surroundings(parser)
 
 
@@ -39,6 +40,7 @@ def run(args) -> None:
         json_file=args.json,
         pbc=args.pbc,
         field=args.field,
+        device=args.device,
         coarse=args.coarse,
         store=args.store,
     )

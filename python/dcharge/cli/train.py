@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .shared import add_device
+
 HELP = "Train a model on DFT densities as the input file says (see docs/input.md)."
 
 
@@ -16,6 +18,7 @@ def add_arguments(parser) -> None:
         "-r", "--restart", metavar="CKPT", help="continue this run: weights, optimizer, step, random state"
     )
     start.add_argument("-i", "--init-model", metavar="CKPT", help="start a new run from the weights of this checkpoint")
+    add_device(parser, default=None, words="training/device of the input")
 
 
 def run(args) -> None:
@@ -24,6 +27,8 @@ def run(args) -> None:
 
     # before torch is imported: a typo in the input is told at once
     config = load_config(args.input)
+    if args.device:
+        config["training"]["device"] = args.device
     from ..train import train
 
     train(config, restart=args.restart, init_model=args.init_model, output=args.output)

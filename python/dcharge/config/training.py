@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from dargs import Argument
 
+from ..device import DEVICES, is_device
 from ..errors import log
 from .tree import (
     FRACTION,
@@ -34,6 +35,7 @@ SHELLS = Rule(
     "a list of one or more positive, increasing numbers",
     {"minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
 )
+DEVICE = Rule(is_device, DEVICES, {"pattern": r"^(auto|cpu|cuda(:\d+)?)$"}, ("auto", "cpu", "cuda"))
 PBC = Rule(
     lambda v: v is None or (len(v) == 3 and all(b in (0, 1) for b in v)),
     "a list of three, each true or false (or 1 or 0)",
@@ -217,7 +219,7 @@ def training() -> Argument:
             validation,
             sampler(),
             key("seed", int, 1, "Seed of all random numbers.", NOT_NEGATIVE_INTEGER),
-            key("device", str, "auto", "auto: a GPU where there is one.", one_of("auto", "cpu", "cuda")),
+            key("device", str, "auto", "auto: a GPU where there is one; the same as --device.", DEVICE),
             key("cache_gb", float, 2.0, "Memory in GB for precomputed features of the sampled points.", NOT_NEGATIVE),
             key(
                 "ema",
