@@ -1,10 +1,23 @@
 """Ops: one file each with formula, torch reference (the specification), public function, fake and autograd."""
 
+from .ead import ead, orbital_gram
 from .gram import gram
 from .library import kernels
 from .moments import radial_moments
 from .neighbors import neighbors
+from .orbitals import orbital_sums
 from .se_e2_a import contract, se_e2_a
 from .switch import switch
 
-__all__ = ["contract", "gram", "kernels", "neighbors", "radial_moments", "se_e2_a", "switch"]
+__all__ = [
+    "contract",
+    "ead",
+    "gram",
+    "kernels",
+    "neighbors",
+    "orbital_gram",
+    "orbital_sums",
+    "radial_moments",
+    "se_e2_a",
+    "switch",
+]

@@ -53,3 +53,31 @@ def solid_harmonics(u: Tensor, l_max: int) -> Tensor:
 def degrees(l_max: int) -> list[int]:
     """Degree l of each of the (l_max + 1)^2 components."""
     return [degree for degree in range(l_max + 1) for _ in range(2 * degree + 1)]
+
+
+def cartesian_monomials(v: Tensor, l_max: int) -> Tensor:
+    """Unique Cartesian monomials of degree 0 .. l_max <= 3 of v [..., 3] -> [..., n_monomials(l_max)].
+
+    Order: 1; x, y, z; xx, yy, zz, xy, xz, yz; xxx, yyy, zzz, xxy, xxz, xyy, yyz, xzz, yzz, xyz.
+    """
+    x, y, z = v.unbind(-1)
+    values = [torch.ones_like(x)]
+    if l_max >= 1:
+        values += [x, y, z]
+    if l_max >= 2:
+        xx, yy, zz, xy, xz, yz = x * x, y * y, z * z, x * y, x * z, y * z
+        values += [xx, yy, zz, xy, xz, yz]
+    if l_max >= 3:
+        values += [x * xx, y * yy, z * zz, x * xy, x * xz, x * yy, y * yz, x * zz, y * zz, x * yz]
+    return torch.stack(values, dim=-1)
+
+
+def n_monomials(l_max: int) -> int:
+    """Number of unique Cartesian monomials of degree 0 .. l_max: 1, 4, 10, 20."""
+    return (l_max + 1) * (l_max + 2) * (l_max + 3) // 6
+
+
+def monomial_weights(l_max: int) -> list[int]:
+    """How many ordered Cartesian products equal each monomial, l!/(a! b! c!): sum_k weight_k A_k(u) A_k(v) over the
+    monomials of degree l is (u.v)^l."""
+    return [1, *[1] * 3, *[1] * 3, *[2] * 3, *[1] * 3, *[3] * 6, 6][: n_monomials(l_max)]

@@ -23,13 +23,13 @@ def check_tensor(name: str, value, shape: tuple, dtype=None, device=None) -> Non
         raise ValueError(f"{name}: is on {value.device}, but points are on {device}")
 
 
-def check_range(name: str, index: Tensor, n: int, what: str) -> None:
-    """Raise unless all values of the integer tensor `index` lie in 0 .. n-1. Skipped while torch.compile traces."""
+def check_range(name: str, index: Tensor, n: int, what: str, first: int = 0) -> None:
+    """Raise unless all values of the integer tensor `index` lie in first .. n-1. Skipped while torch.compile traces."""
     if torch.compiler.is_compiling() or index.numel() == 0:
         return
     low, high = (int(v) for v in torch.aminmax(index))
-    if low < 0 or high >= n:
-        raise ValueError(f"{name}: values must lie in 0..{n - 1} ({what}), got {low if low < 0 else high}")
+    if low < first or high >= n:
+        raise ValueError(f"{name}: values must lie in {first}..{n - 1} ({what}), got {low if low < first else high}")
 
 
 def check_finite(name: str, value: Tensor) -> None:
