@@ -2,9 +2,9 @@
 
 S[p, k, m] = sum_j c_j[m] A_k(v_pj) exp(alpha[Z_j, m] (r~ - r_s[Z_j, m])^2) f_c(r) over all periodic images with
 r < rcut; vec = r_j - r_p, r = |vec|, r~ = sqrt(r^2 + soft^2), v = vec (raw) or vec/r~ (unit), A_k the unique Cartesian
-monomials of v (bases.cartesian_monomials), f_c = [(1 + cos(pi r/rcut))/2]^2. (Feng, Zhang, Jiang, "Efficient Sampling for
-Machine Learning Electron Density and Its Response in Real Space", eq. 2; alpha = -1/(2 sigma^2), coefficients per wave
-and f_c as in the authors' published code.)
+monomials of v (bases.cartesian_monomials), f_c = [(1 + cos(pi r/rcut))/2]^2. (Feng, Zhang, Jiang, "Efficient Sampling
+for Machine Learning Electron Density and Its Response in Real Space", eq. 2; alpha = -1/(2 sigma^2), coefficients per
+wave and f_c as in the published code of the authors.)
 """
 
 from __future__ import annotations
