@@ -128,6 +128,7 @@ def schedule(config: dict, minutes: float) -> dict:
     start, steps = time.perf_counter(), 0
     while steps < TIMED_STEPS and time.perf_counter() - start < TIMED_SECONDS:
         trainer.train_step()
+        trainer.check()
         steps += 1
     step = (time.perf_counter() - start) / steps
     start = time.perf_counter()

@@ -52,10 +52,14 @@ class GeometryCache:
 
 
 class Batches:
-    """Point indices of every step, a function of seed and step alone: a restart continues the same sequence."""
+    """Point indices of every step, on the device of the samples.
+
+    A function of seed and step alone, the same on every device: a restart continues the same sequence. Without
+    frames_per_batch the order of an epoch is copied to the device once, and no step waits.
+    """
 
     def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
-        self.n, self.seed = len(samples), seed
+        self.n, self.seed, self.device = len(samples), seed, samples.points.device
         self.size = min(batch_size, self.n)
         if batch_size > self.n:
             log.warning(f"training_data/batch_size {batch_size}: there are only {self.n} points, a step takes them all")
@@ -74,11 +78,11 @@ class Batches:
             g = self._generator(step)
             chosen = self.filled[torch.randperm(len(self.filled), generator=g)[: self.frames]]
             each = max(1, self.size // len(chosen))
-            return torch.cat(
-                [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
-            )
+            index = [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
+            return torch.cat(index).to(self.device, non_blocking=True)
         per_epoch = self.n // self.size
         epoch, position = divmod(step, per_epoch)
         if epoch != self.epoch:
-            self.epoch, self.order = epoch, torch.randperm(self.n, generator=self._generator(epoch))
+            order = torch.randperm(self.n, generator=self._generator(epoch))
+            self.epoch, self.order = epoch, order.to(self.device)
         return self.order[position * self.size : (position + 1) * self.size]

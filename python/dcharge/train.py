@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from . import __version__, checkpoint
 from .average import Average
@@ -27,6 +28,8 @@ from .schedule import Schedule
 
 # a count further off than this is no bias to correct but a model that has not learned yet
 LARGEST_SHARE = 0.01
+# losses kept on the device before they are looked at: a look waits for all work that a GPU still has to do
+LOSSES = 100
 COLUMNS = ("step", "nmae_val", "nmae_trn", "rmse_val", "rmse_trn", "lr", "seconds")
 
 
@@ -87,6 +90,7 @@ class Trainer:
         self.optimizer = make_optimizer(config["optimizer"], self.model.parameters(), self.schedule.rate(0))
         self.average = Average(self.model, training["ema"]) if training["ema"] else None
         self.step, self.best, self.elapsed = 0, math.inf, 0.0
+        self.losses, self.last = [], None  # since the last check; predicted, target and weight of the last step
         if restart:
             self._resume(content)
         elif init_model:
@@ -159,6 +163,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write model.ckpt-<step>.pt, point `checkpoint` to it and drop the oldest ones."""
+        self.check()
         name = f"{self.prefix}-{self.step}.pt"
         checkpoint.save(self.folder / name, self.content())
         with replacing(self.folder / "checkpoint") as temporary:
@@ -182,27 +187,44 @@ class Trainer:
         position = self.position()
         return position >= self.config["training"]["numb_steps"] or self.schedule.finished(position)
 
-    def train_step(self) -> Errors:
-        """One optimiser step; returns the errors of its batch."""
-        index = self.batches(self.step).to(self.device)
+    def batch_loss(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Loss [] of the points `index` [n] of the samples; predicted and target [n, 1] (e/Angstrom^3), weight [n]."""
         s = self.samples
+        predicted = self.model.decode(
+            self.model.encode(self.batch), s.points[index], s.frame[index], self.geometry(index)
+        )
+        target, weight = s.target[index].to(predicted.dtype), s.weight[index]
+        return self.loss(predicted, target, weight.to(predicted.dtype)), predicted, target, weight
+
+    def train_step(self) -> None:
+        """One optimiser step. With cached moments nothing in it waits for the device."""
         rate = self.schedule.rate(self.position())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        cache = self.model.encode(self.batch)
-        predicted = self.model.decode(cache, s.points[index], s.frame[index], self.geometry(index))
-        target = s.target[index].to(predicted.dtype)
-        loss = self.loss(predicted, target, s.weight[index].to(predicted.dtype))
-        if not torch.isfinite(loss):
-            raise InputError(f"training: the loss is {loss.item()} at step {self.step}; lower learning_rate/start_lr")
+        loss, *last = self.batch_loss(self.batches(self.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.average:
             self.average.update(self.model)
         self.step += 1
+        self.last = [t.detach() for t in last]
+        self.losses.append(loss.detach())
+        if len(self.losses) == LOSSES:
+            self.check()
+
+    def check(self) -> None:
+        """Wait for the steps done so far; InputError where the loss of one was not a finite number."""
+        losses = torch.stack(self.losses).tolist() if self.losses else []
+        self.losses.clear()
+        for step, loss in enumerate(losses, self.step - len(losses)):
+            if not math.isfinite(loss):
+                raise InputError(f"training: the loss is {loss} at step {step}; lower learning_rate/start_lr")
+
+    def trained(self) -> Errors:
+        """Errors of the last step's batch, before that step."""
         errors = Errors()
-        errors.add(predicted.detach().cpu(), target.cpu(), s.weight[index].cpu().numpy(), integrable=False)
+        errors.add(*(t.cpu().numpy() for t in self.last), integrable=False)
         return errors
 
     @torch.no_grad()
@@ -232,10 +254,11 @@ class Trainer:
             content["state/baseline.coefficients"] = content["state/baseline.coefficients"] * (1.0 - share)
         return content
 
-    def _report(self, curve, trained: Errors) -> None:
+    def _report(self, curve) -> None:
+        self.check()
         validated = self.validate()
         nan = float("nan")
-        t = trained.result()
+        t = self.trained().result()
         v = validated.result() if validated else {}
         # undefined (no validation; a batch without any density) is nan in the curve
         t, v = ({k: nan if r.get(k) is None else r[k] for k in ("nmae_percent", "rmse")} for r in (t, v))
@@ -298,10 +321,10 @@ class Trainer:
             saved = self.step
             with Interrupt() as interrupt:
                 while not self.finished() and not interrupt.asked:
-                    trained = self.train_step()
+                    self.train_step()
                     self.elapsed = time.perf_counter() - started
                     if self.step % training["disp_freq"] == 0 or self.finished():
-                        self._report(curve, trained)
+                        self._report(curve)
                     if self.step % training["save_freq"] == 0:
                         self.save()
                         saved = self.step
