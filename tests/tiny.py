@@ -23,6 +23,14 @@ MODEL = {
     "descriptor": {"type": "se_e2_a", "rcut": 4.0, "neuron": [4, 8], "axis_neuron": 3, "n_radial": 12},
     "fitting_net": {"neuron": [10, 10]},
 }
+FIREANN = {
+    "type": "fireann",
+    "type_map": TYPE_MAP,
+    "descriptor": {"type": "ead", "rcut": 4.0, "n_waves": 4},
+    "orbital_net": {"neuron": [6, 6]},
+    "fitting_net": {"neuron": [8, 8]},
+}
+MODELS = {"deep_charge": MODEL, "fireann": FIREANN}
 INPUT = {
     "model": MODEL,
     "learning_rate": {"type": "exp", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 5},
@@ -65,8 +73,9 @@ SILICON = {
 
 
 def model_config(*changes: dict) -> dict:
-    """Normalised `model` section of a tiny model."""
-    return normalize_model(merged(MODEL, *changes))
+    """Normalised `model` section of a tiny model; the family is the last `type` in the changes, or Deep Charge."""
+    family = [change["type"] for change in changes if "type" in change][-1:] or ["deep_charge"]
+    return normalize_model(merged(MODELS[family[0]], *changes))
 
 
 def input_config(systems, *changes: dict) -> dict:
@@ -114,6 +123,15 @@ def density(seed=0, shape=(12, 10, 12), **options) -> Density:
     s = structure(seed, **options)
     grid = Grid(shape, s.cell)
     return Density(s, grid, gaussians(s, grid.points()).reshape(shape))
+
+
+def stirred(model, seed=1, size=0.3):
+    """The model with all parameters moved at random: outputs that begin with zeros would test nothing."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(size * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.dtype))
+    return model
 
 
 def tiny_model(seed=1):

@@ -1,4 +1,4 @@
-"""Feed-forward networks with DeePMD-kit's rules for residual connections and initialisation."""
+"""Feed-forward networks: DeePMD-kit's residual layers, and FIREANN's residual blocks with trainable activations."""
 
 from __future__ import annotations
 
@@ -68,3 +68,68 @@ class Output(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [n, n_in] -> [n, n_out]."""
         return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+class Bend(nn.Module):
+    """Activation with a trainable height alpha and steepness beta for every neuron (FIREANN's Relu_like, Tanh_like).
+
+    silu_like: alpha SiLU(beta x); tanh_like: alpha x / sqrt(1 + (beta x)^2). x [n, width] -> [n, width].
+    published: alpha and beta begin as in FIREANN, where features are large (beta = 1/n_in); else both with 1.
+    """
+
+    def __init__(self, kind: str, n_in: int, width: int, published: bool, dtype):
+        super().__init__()
+        self.kind = kind
+        alpha, beta = (n_in**-0.5 if kind == "tanh_like" else 1.0, 1.0 / n_in) if published else (1.0, 1.0)
+        self.alpha = nn.Parameter(torch.full((width,), alpha, dtype=dtype))
+        self.beta = nn.Parameter(torch.full((width,), beta, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, width] -> [n, width]."""
+        bent = x * self.beta
+        if self.kind == "silu_like":
+            return self.alpha * torch.nn.functional.silu(bent)
+        return self.alpha * x * torch.rsqrt(1.0 + bent.square())
+
+
+class BlockNetwork(nn.Module):
+    """Linear layer, one residual block, activation, linear output: FIREANN's net for hidden widths [h, ...].
+
+    x = first(features); y = act(x), (norm), linear, ... for every width; the block's last layer goes back to the first
+    width and begins with zeros, as the output does: the untrained net gives zero.
+    Weights: Xavier's normal distribution, biases zero.
+    """
+
+    def __init__(
+        self, n_in: int, widths, n_out: int, *, activation: str, layer_norm: bool, published: bool, dtype, generator
+    ):
+        super().__init__()
+
+        def linear(a, b, zero=False):
+            std = 0.0 if zero else (2.0 / (a + b)) ** 0.5
+            weight = torch.randn((b, a), generator=generator, dtype=torch.float64) * std
+            layer = nn.Linear(a, b, dtype=dtype)
+            layer.weight = nn.Parameter(weight.to(dtype))
+            layer.bias = nn.Parameter(torch.zeros(b, dtype=dtype))
+            return layer
+
+        sizes, before = [*widths, widths[0]], n_in
+        self.first = linear(n_in, widths[0])
+        block = []
+        for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            block.append(Bend(activation, before, a, published, dtype))
+            if layer_norm:
+                block.append(nn.LayerNorm(a, dtype=dtype))
+            block.append(linear(a, b, zero=k == len(widths) - 1))
+            before = a
+        self.block = nn.Sequential(*block)
+        self.last_activation = Bend(activation, before, widths[0], published, dtype)
+        self.output = linear(widths[0], n_out, zero=True)
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """The last hidden values [n, widths[0]] from the first layer's x [n, widths[0]]."""
+        return self.last_activation(x + self.block(x))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [n, n_in] -> [n, n_out]."""
+        return self.output(self.after_first(self.first(features)))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from tiny import distances, gaussians, model_config, predicted, structure
+from tiny import distances, gaussians, model_config, stirred, structure
 
 from dcharge.batch import Batch
 from dcharge.grid import Grid
@@ -12,6 +13,8 @@ from dcharge.predict import Predictor
 from dcharge.structure import Structure
 
 PAPER = {"vacuum": "paper", "standardize": False, "embedding": "exact", "baseline": {"type": "none"}}
+PUBLISHED = {"standardize": False, "baseline": {"type": "none"}}
+FIELD = np.array([0.6, -1.1, 0.9])
 # family -> its variants: name -> changes of the model section
 FAMILIES = {
     "deep_charge": {
@@ -22,7 +25,18 @@ FAMILIES = {
         "vacuum_paper": {"vacuum": "paper"},
         "no_baseline": {"baseline": {"type": "none"}},
         "float64": {"precision": "float64"},
-    }
+    },
+    "fireann": {
+        "default": {},
+        "equi": {"variant": "equi"},
+        "unit": {"variant": "equi", "descriptor": {"direction": "unit"}},
+        "published": {**PUBLISHED, "vacuum": "paper"},
+        "tanh": {"fitting_net": {"activation_function": "tanh_like", "layer_norm": True}},
+        "field": {"field": True},
+        "response": {"field": True, "target": "response", "baseline": {"type": "none"}},
+        "response_equi": {"field": True, "target": "response", "baseline": {"type": "none"}, "variant": "equi"},
+        "float64": {"precision": "float64"},
+    },
 }
 CASES = [(family, name) for family, variants in FAMILIES.items() for name in variants]
 
@@ -31,13 +45,26 @@ def built(family, name, seed=5, calibrated=True, **changes):
     """A model of the case, its constants set from an analytic density."""
     model = make_model(model_config({"type": family}, FAMILIES[family][name], changes), seed)
     if calibrated:
-        frames = [structure(seed) for seed in (10, 11)]
+        frames = [seen(model, structure(seed)) for seed in (10, 11)]
         points = np.random.default_rng(0).uniform(0, 5, (300, 3))
         frame = torch.arange(300) % 2
         target = np.array([gaussians(frames[f], p[None])[0] for f, p in zip(frame.tolist(), points, strict=True)])
         batch, target = Batch.collate(frames, model.type_map), torch.tensor(target)[:, None]
         model.calibrate(batch, torch.tensor(points), frame, target, torch.ones(300, dtype=torch.float64))
+    if family == "fireann":
+        stirred(model, seed, 0.1)
     return model.eval()
+
+
+def seen(model, s):
+    """The structure, in the tests' electric field if the model sees one and the structure has none."""
+    return s.with_(field=FIELD) if model.sees_field and s.field is None else s
+
+
+def predicted(model, structures, points, point_frame=None):
+    """tiny.predicted for structures as `seen`."""
+    structures = [structures] if isinstance(structures, Structure) else structures
+    return tiny.predicted(model, [seen(model, s) for s in structures], points, point_frame)
 
 
 @pytest.fixture(params=CASES, ids="-".join, scope="module")
@@ -85,9 +112,23 @@ def test_translation(model, frame):
 def test_rotation(model, frame, sign):
     q, _ = np.linalg.qr(np.random.default_rng(4).standard_normal((3, 3)))
     q *= sign * np.sign(np.linalg.det(q))
-    turned = Structure(frame.numbers, frame.positions @ q, frame.cell @ q, frame.pbc)
-    points = some_points()
+    frame, points = seen(model, frame), some_points()
+    field = None if frame.field is None else frame.field @ q
+    turned = Structure(frame.numbers, frame.positions @ q, frame.cell @ q, frame.pbc, field)
     agree(model, predicted(model, turned, points @ q), predicted(model, frame, points))
+
+
+def test_field(model, frame):
+    """A field matters to a model that sees it, alone turned too; without field a response vanishes."""
+    points, frame = some_points(), seen(model, frame)
+    rho, free = predicted(model, frame, points), predicted(model, frame.with_(field=np.zeros(3)), points)
+    turned = predicted(model, frame.with_(field=[0.5, 0.4, 0.2]), points)
+    if not model.sees_field:
+        assert np.array_equal(rho, free) and np.array_equal(rho, turned)
+        return
+    assert min(np.abs(rho - free).max(), np.abs(rho - turned).max()) > 1e-3
+    if model.config["target"] == "response":
+        assert not free.any()
 
 
 def test_permutation(model, frame):
@@ -105,7 +146,7 @@ def test_wrapping(model, frame):
 
 
 def test_tile_size(model, frame):
-    grid = Grid((9, 5, 6), frame.cell)
+    grid, frame = Grid((9, 5, 6), frame.cell), seen(model, frame)
     whole = Predictor(model).at(frame, grid.points())
     for tile in (1, 7, 100):
         some = Predictor(model, tile=tile).predict(frame, grid=grid).values.reshape(1, -1)
@@ -163,7 +204,7 @@ def test_slab(model):
 def test_vacuum(model):
     """Far from all atoms: exactly zero, or where the family keeps a constant exactly that."""
     cell = np.diag([4.0, 4.0, 40.0 + 4.0])
-    slab = Structure([14, 8], [[0, 0, 1.0], [2.0, 2.0, 2.5]], cell, True)
+    slab = seen(model, Structure([14, 8], [[0, 0, 1.0], [2.0, 2.0, 2.5]], cell, True))
     grid = Grid((6, 6, 80), cell)
     far = distances(slab, grid.points()).min(1) > model.reach
     assert far.sum() > 1000
@@ -178,7 +219,7 @@ def test_vacuum(model):
 
 def derivatives(model, frame, point):
     """Density, gradient [3] and Hessian [3, 3] at a point."""
-    batch = Batch.collate([frame], model.type_map)
+    batch = Batch.collate([seen(model, frame)], model.type_map)
     zero = torch.zeros(1, dtype=torch.int64)
 
     def rho(x):
@@ -230,7 +271,7 @@ def test_continuous_at_the_cutoff(double):
 
 def test_features(model, frame):
     points = some_points(9)
-    batch = Batch.collate([frame], model.type_map)
+    batch = Batch.collate([seen(model, frame)], model.type_map)
     features = model.features(model.encode(batch), torch.tensor(points), torch.zeros(9, dtype=torch.int64))
     assert features.shape[0] == 9 and features.ndim == 2 and features.dtype == torch.float64
     assert torch.isfinite(features).all() and features.std(0).max() > 0
@@ -242,7 +283,7 @@ def test_features(model, frame):
 
 def test_given_geometry_changes_nothing(model, frame):
     points, zero = torch.tensor(some_points(9)), torch.zeros(9, dtype=torch.int64)
-    batch = Batch.collate([frame], model.type_map)
+    batch = Batch.collate([seen(model, frame)], model.type_map)
     cache, geometry = model.encode(batch), model.geometry(batch, points, zero)
     with torch.no_grad():
         assert torch.equal(model.decode(cache, points, zero, geometry), model.decode(cache, points, zero))

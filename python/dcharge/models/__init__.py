@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..errors import InputError, nearest
 from .base import Model
 from .deep_charge import DeepCharge
+from .fireann import Fireann
 
-FAMILIES = {"deep_charge": DeepCharge}
+FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann}
 
 
 def make_model(config: dict, seed: int = 1) -> Model:

@@ -1,0 +1,311 @@
+"""FIREANN-ED: embedded atom densities with recursion and an electric field (Feng, Zhang, Jiang 2024).
+
+Orbital of atom j seen from a centre i (an atom or a grid point), v = r_j - r_i, r~ = sqrt(r^2 + soft^2):
+
+    phi_ij[k, m] = A_k(v) exp(alpha_Zm (r~ - r_Zm)^2) f_c(r)                                        (Eq. 2)
+    S_i[k, m]    = sum_j c_j[m] phi_ij[k, m] + c_field[m] A_k(field)
+    rho_i[n]     = sum_l sum_{k of l} (sum_m D_l[m, n] S_i[k, m])^2                                 (Eq. 1)
+    c_j          <- c_j + g_Zj(rho_j), n_iterations times, beginning with a constant of the species  (Eq. 4)
+
+rho_i is linear in the products S^T S of each l, so the map from products to features is one matrix M that the first
+layer of every net takes in: exact, and the features themselves are never formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..nn import BlockNetwork
+from ..ops import orbital_gram, orbital_sums
+from ..ops.bases import cartesian_monomials, n_monomials
+from .base import CALIBRATION_POINTS, Encoded, Model
+from .baseline import AdditiveBaseline
+
+BASELINE = {"rcut_smth": 0.0, "soft": 0.5, "n_radial": 20}
+BLOCK = 8192
+
+
+@dataclass
+class State:
+    """What the atoms hold for one electric field.
+
+    coefficients # [n_atoms, n_waves]; carried # [n_atoms, n_comp, n_waves] or None: what an atom's surroundings add to
+    its orbitals (variant equi); constant # [n_frames or 1, n_comp, n_waves]: part of every point's normalised sums;
+    vacuum # [n_frames or 1, 1]: the network's output without neighbours
+    """
+
+    coefficients: Tensor
+    carried: Tensor | None
+    constant: Tensor
+    vacuum: Tensor
+
+
+@dataclass
+class FireannCode(Encoded):
+    """States of the atoms (for a response: with and without the field); weight and bias of the net's first layer."""
+
+    states: list[State]
+    weight: Tensor
+    bias: Tensor
+
+
+class Fireann(Model):
+    """Recursively embedded atom densities, seen by atoms and grid points alike; rho(r) from the features at r.
+
+    standardize: sums S -> (S - center)/scale + shift with constants per kind of centre (species, or point), features
+    -> (rho - center)/scale. Sums lose their sign in a square: the trainable shift keeps terms linear in them.
+    Response: F(field) - F(0) with one network.
+    """
+
+    def __init__(self, config: dict, seed: int = 1):
+        super().__init__(config)
+        d = config["descriptor"]
+        self.l_max, self.n_waves, self.n_iterations = d["l_max"], d["n_waves"], d["n_iterations"]
+        self.orbital = {key: d[key] for key in ("rcut", "l_max", "soft", "direction")}
+        self.equi, self.standardize = config["variant"] == "equi", config["standardize"]
+        self.zero_vacuum, self.sees_field = config["vacuum"] == "zero", config["field"]
+        self.response = config["target"] == "response"
+        orders, n_types, n_waves = self.l_max + 1, self.n_types, self.n_waves
+        n_products = n_waves * (n_waves + 1) // 2 * orders
+        self.n_features = d["n_features"] or n_products
+        generator = torch.Generator().manual_seed(seed)
+
+        def uniform(low, high):
+            values = torch.rand((n_types, n_waves), generator=generator, dtype=torch.float64)
+            return low + (high - low) * values
+
+        self.center = nn.Parameter(uniform(0.0, d["rcut"]).to(self.dtype))  # r_Zm, Angstrom
+        # alpha = -softplus(steepness) stays negative; it begins between -0.2 and -1.2 per square Angstrom (REANN)
+        self.steepness = nn.Parameter(torch.log(torch.expm1(uniform(0.2, 1.2))).to(self.dtype))
+        self.coefficient = nn.Parameter(torch.ones(n_types, n_waves, dtype=self.dtype))  # c^0
+        # one matrix for every l, drawn independently: equal ones span 36 instead of 108 features (8 waves, l_max 2)
+        std = (2.0 / (n_waves + self.n_features)) ** 0.5
+        drawn = torch.randn((orders, n_waves, self.n_features), generator=generator, dtype=torch.float64)
+        self.contraction = nn.Parameter((std * drawn).to(self.dtype))  # D
+        if self.sees_field:
+            self.field_coefficient = nn.Parameter(torch.ones(n_waves, dtype=self.dtype))
+        kinds = n_types + 1  # of centres: species, and points
+        if self.standardize:
+            shift = torch.randn((kinds, n_waves), generator=generator, dtype=torch.float64)
+            self.shift = nn.Parameter(shift.to(self.dtype))
+
+        def network(keys, n_out):
+            return BlockNetwork(
+                self.n_features, keys["neuron"], n_out, activation=keys["activation_function"],
+                layer_norm=keys["layer_norm"], published=not self.standardize, dtype=self.dtype, generator=generator,
+            )  # fmt: skip
+
+        self.orbital_nets = nn.ModuleList(
+            nn.ModuleList(network(config["orbital_net"], n_waves) for _ in range(n_types))
+            for _ in range(self.n_iterations)
+        )
+        self.fitting = network(config["fitting_net"], self.n_channels)
+        self.register_buffer("sum_center", torch.zeros(kinds, n_waves, dtype=self.dtype))
+        self.register_buffer("sum_scale", torch.ones(kinds, orders, n_waves, dtype=self.dtype))
+        self.register_buffer("feature_center", torch.zeros(kinds, self.n_features, dtype=self.dtype))
+        self.register_buffer("feature_scale", torch.ones(kinds, self.n_features, dtype=self.dtype))
+        self.register_buffer("output_scale", torch.ones((), dtype=self.dtype))
+        self.register_buffer("output_mean", torch.zeros((), dtype=self.dtype))
+        ends = torch.tensor([n_monomials(degree) for degree in range(orders)])
+        degrees = torch.bucketize(torch.arange(ends[-1]), ends, right=True)
+        self.register_buffer("degrees", degrees, persistent=False)  # l of each component
+        self.register_buffer("pairs", torch.triu_indices(n_waves, n_waves), persistent=False)
+        if config["baseline"]["type"] == "additive":
+            self.baseline = AdditiveBaseline(
+                n_types, d["rcut"], **BASELINE, ridge=config["baseline"]["ridge"], dtype=self.dtype
+            )
+
+    @property
+    def reach(self) -> float:
+        """Cutoff radius of a point, Angstrom; through the atoms it sees n_iterations times as far beyond."""
+        return self.orbital["rcut"]
+
+    @property
+    def exponent(self) -> Tensor:
+        """alpha [n_types, n_waves], negative, 1/Angstrom^2."""
+        return -torch.nn.functional.softplus(self.steepness)
+
+    def sums(self, batch: Batch, points: Tensor, frame: Tensor, coefficients: Tensor, carried, point_atom=None):
+        """sum_j c_j phi_ij, and f_c(r_ij) c_j carried_j where given: [n, n_comp, n_waves], not normalised.
+
+        Coefficients of several states lie side by side, [n_atoms, n_states n_waves]: one pass over the pairs.
+        point_atom: the atoms that the points are, which do not see themselves.
+        """
+        where, n_states = (points, frame, *batch.geometry), coefficients.shape[1] // self.n_waves
+        center, exponent = self.center.repeat(1, n_states), self.exponent.repeat(1, n_states)
+        s = orbital_sums(*where, coefficients, center, exponent, point_atom, **self.orbital)
+        if carried is not None:
+            # a scalar orbital without any radial function but the cutoff
+            flat = (coefficients[:, None] * carried).flatten(1)
+            none = flat.new_zeros((self.n_types, flat.shape[1]))
+            options = self.orbital | {"l_max": 0}
+            added = orbital_sums(*where, flat, none, none, point_atom, **options)
+            s = s + added.reshape(s.shape)
+        return s
+
+    def constant(self, kind: Tensor | int, field: Tensor | None, frame: Tensor | None) -> Tensor:
+        """What is added to the scaled sums of centres of a kind in frames: [n or 1, n_comp, n_waves]."""
+        first = torch.zeros_like(self.sum_center[kind]).reshape(-1, self.n_waves)
+        if self.standardize:
+            first = (self.shift - self.sum_center / self.sum_scale[:, 0])[kind].reshape(-1, self.n_waves)
+        rest = first.new_zeros((len(first), len(self.degrees) - 1, self.n_waves))
+        total = torch.cat([first[:, None], rest], 1)
+        if self.sees_field:
+            term = cartesian_monomials(field, self.l_max).to(self.dtype)[:, :, None] * self.field_coefficient
+            total = total + (term if frame is None else term[frame])
+        return total
+
+    def map_matrix(self) -> Tensor:
+        """M [n_products, n_features]: features are products times M; (2 - delta_mm') D_l[m, n] D_l[m', n]."""
+        a, b = self.pairs
+        twice = torch.where(a == b, 1.0, 2.0).to(self.dtype)
+        return (twice[:, None] * self.contraction[:, a] * self.contraction[:, b]).flatten(0, 1)
+
+    def first_layer(self, network: BlockNetwork, kind: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight [n_products, width] and bias [width] of a net's first layer on products, for centres of a kind."""
+        weight = network.first.weight / self.feature_scale[kind]
+        return matrix @ weight.T, network.first.bias - weight @ self.feature_center[kind]
+
+    def encode(self, batch: Batch) -> FireannCode:
+        """Orbital coefficients of the atoms after all iterations, for every electric field that is needed."""
+        matrix = self.map_matrix()
+        weight, bias = self.first_layer(self.fitting, self.n_types, matrix)
+        code = FireannCode(batch, [], weight, bias)
+        fields = [batch.field, torch.zeros_like(batch.field)] if self.response else [batch.field]
+        for field in fields:
+            coefficients, carried = self.iterate(batch, field, matrix)
+            constant = self.constant(self.n_types, field, None)
+            vacuum = self.network(code, orbital_gram(constant))
+            code.states.append(State(coefficients, carried, constant, vacuum))
+        return code
+
+    def iterate(self, batch: Batch, field: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The recursion among the atoms: coefficients [n_atoms, n_waves] and what atoms carry, in one field."""
+        kind = batch.atom_type
+        coefficients, carried = self.coefficient[kind], None
+        constant = self.constant(kind, field, batch.atom_frame)
+        own = torch.arange(len(kind), device=kind.device)
+        members = [torch.nonzero(kind == t)[:, 0] for t in range(self.n_types)]
+        for nets in self.orbital_nets:
+            s = self.sums(batch, batch.atoms, batch.atom_frame, coefficients, carried, own)
+            s = s / self.sum_scale[kind][:, self.degrees] + constant
+            products = orbital_gram(s)
+            change = torch.zeros_like(coefficients)
+            for t, (net, rows) in enumerate(zip(nets, members, strict=True)):
+                if len(rows):
+                    weight, bias = self.first_layer(net, t, matrix)
+                    hidden = torch.addmm(bias, products[rows], weight)
+                    change = change.index_copy(0, rows, net.output(net.after_first(hidden)))
+            coefficients = coefficients + change
+            if self.equi:
+                carried = s if carried is None else carried + s
+        return coefficients, carried
+
+    def geometry(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Tensor | None:
+        """The baseline's density [n_points, 1], a constant once it is fitted; None without a baseline."""
+        return None if self.baseline is None else super().baseline_density(batch, points, point_frame, None)
+
+    def baseline_density(self, batch: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+        """The baseline's part [n_points, 1], e/Angstrom^3."""
+        return super().baseline_density(batch, points, point_frame, None) if geometry is None else geometry
+
+    def point_sums(self, code: FireannCode, points: Tensor, point_frame: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Normalised sums [n_points, n_comp, n_waves] for every state, and which points have neighbours [n_points, 1].
+
+        Several states share one pass over the pairs: their coefficients lie side by side as further waves.
+        """
+        coefficients = torch.cat([state.coefficients for state in code.states], 1)
+        carried = torch.cat([state.carried for state in code.states], 2) if self.equi and self.n_iterations else None
+        raw = self.sums(code.batch, points, point_frame, coefficients, carried)
+        near = raw[:, 0].ne(0).any(1, keepdim=True)
+        scale = self.sum_scale[-1][self.degrees]
+        return [
+            s / scale + (state.constant[point_frame] if len(state.constant) > 1 else state.constant)
+            for s, state in zip(raw.split(self.n_waves, 2), code.states, strict=True)
+        ], near
+
+    def network(self, code: FireannCode, products: Tensor) -> Tensor:
+        """The net's output [n, n_channels] from products [n, n_products]."""
+        hidden = self.fitting.after_first(torch.addmm(code.bias, products, code.weight))
+        return self.fitting.output(hidden)
+
+    def residual(self, code: FireannCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
+        """The network's part of the density, or the response: [n_points, 1], e/Angstrom^3."""
+        sums, near = self.point_sums(code, points, point_frame)
+        values = [self.network(code, orbital_gram(s)) for s in sums]
+        if not self.zero_vacuum:
+            return values[0] * self.output_scale + self.output_mean
+        for i, state in enumerate(code.states):
+            values[i] = values[i] - (state.vacuum[point_frame] if len(state.vacuum) > 1 else state.vacuum)
+        rho = values[0]
+        if self.response:
+            rho = rho - values[1]
+            near = near & code.batch.field.ne(0).any(1, keepdim=True)[point_frame]
+        # matrix products round one row and many rows differently: zero is put in by hand
+        return torch.where(near, rho * self.output_scale, 0.0)
+
+    def features(self, cache: FireannCode, points: Tensor, point_frame: Tensor) -> Tensor:
+        """Products of the normalised sums (each pair of waves once, for each l), float64 [n_points, n_products]."""
+        sums, _ = self.point_sums(cache, points, point_frame)
+        return orbital_gram(sums[0]).double()
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch, points: Tensor, point_frame: Tensor, target: Tensor, weight: Tensor) -> None:
+        """Baseline by regression; constants of sums and features; scale (vacuum "paper": and mean) of the output."""
+        points, point_frame, target, weight = (t[:CALIBRATION_POINTS] for t in (points, point_frame, target, weight))
+        rest = target.to(self.dtype)
+        if self.baseline is not None:
+            moments = self.baseline.moments(batch, points, point_frame, self.dtype)
+            self.baseline.fit(moments, target, weight)
+            rest = rest - self.baseline(moments)
+        if self.zero_vacuum:
+            self.output_scale.copy_(rest.double().square().mean().sqrt().clamp_min(1e-12))
+        else:
+            self.output_mean.copy_(rest.double().mean())
+        few = slice(0, min(BLOCK, len(points)))
+        points, point_frame = points[few], point_frame[few]
+        if self.standardize:
+            self._standardise(batch, points, point_frame)
+        else:  # the paper: a constant near the number of neighbours
+            ones = torch.ones((len(batch.atoms), 1), dtype=torch.float64, device=points.device)
+            flat = ones.new_zeros((self.n_types, 1))
+            options = self.orbital | {"l_max": 0}
+            near = orbital_sums(points, point_frame, *batch.geometry, ones, flat, flat, **options)
+            self.coefficient.fill_(1.0 / max(1.0, near.max().item()))
+
+    def _standardise(self, batch: Batch, points: Tensor, point_frame: Tensor) -> None:
+        """Mean and deviation of sums and features: at points, and at the atoms of each species."""
+        c = self.coefficient[batch.atom_type]
+        own = torch.arange(len(batch.atoms), device=c.device)
+        at_atoms = self.sums(batch, batch.atoms, batch.atom_frame, c, None, own)
+        at_points = self.sums(batch, points, point_frame, c, None)
+        matrix = self.map_matrix()
+        for kind in range(self.n_types + 1):
+            if kind < self.n_types:
+                rows = torch.nonzero(batch.atom_type == kind)[:, 0]
+                s, frame = at_atoms[rows].double(), batch.atom_frame[rows]
+            else:
+                s, frame = at_points.double(), point_frame
+            if not len(s):
+                continue  # a species that is absent from the training frames keeps 0 and 1
+            mean = s[:, 0].mean(0)
+            self.sum_center[kind] = mean
+            for degree in range(self.l_max + 1):
+                part = s[:, self.degrees == degree]
+                plain = part.square().mean((0, 1)).sqrt()
+                std = (part - mean if degree == 0 else part).square().mean((0, 1)).sqrt()
+                self.sum_scale[kind, degree] = floored(std, plain)
+            s = s.to(self.dtype) / self.sum_scale[kind][self.degrees] + self.constant(kind, batch.field, frame)
+            features = (orbital_gram(s) @ matrix).double()
+            self.feature_center[kind] = features.mean(0)
+            self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
+
+
+def floored(deviation: Tensor, size: Tensor) -> Tensor:
+    """Deviations, but at least a hundredth of the size: few atoms in equal surroundings hardly differ; 1 for zeros."""
+    out = torch.maximum(deviation, 1e-2 * size)
+    return torch.where(out > 1e-12 * size.max().clamp_min(1e-30), out, torch.ones_like(out))
