@@ -8,10 +8,12 @@ import pytest
 
 from dcharge.config import json_schema, load_config, markdown, normalize, normalize_model, tree
 from dcharge.config.deep_charge import ACTIVATIONS
+from dcharge.config.model import FAMILIES
 from dcharge.config.reference import EXAMPLE
 from dcharge.errors import InputError
 
 ROOT = Path(__file__).parent.parent
+KNOWN = ", ".join(FAMILIES)
 MINIMAL = {
     "model": {"type": "deep_charge", "type_map": ["Si"]},
     "training": {"numb_steps": 20000, "training_data": {"systems": ["train"]}},
@@ -150,9 +152,9 @@ def test_decay_steps_are_lowered_as_in_deepmd(steps, lowered):
         ("model/descriptor", [], "a mapping of keys expected, the list [] given"),
         ("training", None, "a mapping of keys expected, null given"),
         # choices
-        ("model/type", "deep_chrage", "one of deep_charge expected, the string 'deep_chrage' given; "
+        ("model/type", "deep_chrage", f"one of {KNOWN} expected, the string 'deep_chrage' given; "
          "did you mean 'deep_charge'?"),
-        ("model/type", 3, "one of deep_charge expected, 3 given"),
+        ("model/type", 3, f"one of {KNOWN} expected, 3 given"),
         ("model/precision", "float23", "one of float32, float64 expected, the string 'float23' given; "
          "did you mean 'float32'?"),
         ("learning_rate/type", "stairs", "one of exp, cosine, plateau, step expected, the string 'stairs' given"),
@@ -188,8 +190,8 @@ def test_one_line_with_path(path, value, message):
         ({"embedding": "exact"}, "model/standardize: must be false with embedding 'exact'"),
         ({"target": "response", "baseline": {"type": "none"}}, "model/target: 'response' needs a family that sees the "
          "electric field; Deep Charge learns 'density' only"),
-        ({"target": "response"}, "model/baseline/type: target 'response' needs baseline 'none', since the response "
-         "vanishes without field"),
+        ({"target": "response", "baseline": {}}, "model/baseline/type: target 'response' needs baseline 'none', "
+         "since the response vanishes without field"),
         ({"type_map": ["Si", "Sii"]}, "model/type_map/1: 'Sii' is not a chemical symbol; did you mean 'Si'?"),
         ({"type_map": ["X"]}, "model/type_map/0: 'X' is the pseudo-atom of grid points, not a species; remove it"),
         ({"type_map": ["Si", "O", "Si"]}, "model/type_map/2: 'Si' is listed twice"),
@@ -210,7 +212,7 @@ def test_missing_keys():
         "input.json: model/type_map: required key is missing (a list of one or more chemical symbols)"
     )
     assert error({**MINIMAL, "model": {"type_map": ["Si"]}}) == (
-        "input.json: model/type: required key is missing (one of deep_charge)"
+        f"input.json: model/type: required key is missing (one of {KNOWN})"
     )
 
 

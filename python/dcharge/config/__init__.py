@@ -46,6 +46,8 @@ def load_config(path) -> dict:
 def normalize(given: dict, source: str = "input.json") -> dict:
     """Check and complete an input; `given` is not changed. `source` is the file named in errors."""
     fail = _failing(source)
+    if isinstance(given, dict) and "model" in given:
+        given = {**given, "model": model_section.prepared(given["model"])}
     config = Filler(tree(), fail).filled(tree(), given)
     _settled(tree(), config, source)
     model_section.check(config["model"], fail)
@@ -56,7 +58,7 @@ def normalize(given: dict, source: str = "input.json") -> dict:
 def normalize_model(given: dict, source: str = "model") -> dict:
     """Check and complete the `model` section alone, for models that are built in Python."""
     fail, node = _failing(source), tree()["model"]
-    config = Filler(tree(), fail).filled(node, given, ("model",))
+    config = Filler(tree(), fail).filled(node, model_section.prepared(given), ("model",))
     _settled(node, config, source)
     model_section.check(config, fail)
     return config

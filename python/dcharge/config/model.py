@@ -50,12 +50,23 @@ def arguments() -> Argument:
                 "density: the electron density; response: its change by the electric field, rho(E) - rho(0).",
                 one_of("density", "response"),
             ),
-            section("baseline", variant=baseline, doc="The part of the density that is not learned by the network."),
+            section(
+                "baseline",
+                variant=baseline,
+                doc="The part of the density that is not learned by the network; none for target `response`.",
+            ),
         ],
         variant=by_type(*(f.arguments() for f in FAMILIES.values()), doc="The family of models."),
         doc="What maps atoms and points to the density.",
         required=True,
     )
+
+
+def prepared(given):
+    """The section as given; a response without a word on the baseline has none, for it vanishes without field."""
+    if isinstance(given, dict) and given.get("target") == "response" and "baseline" not in given:
+        return {**given, "baseline": {"type": "none"}}
+    return given
 
 
 def check(model: dict, fail) -> None:
