@@ -134,13 +134,18 @@ def stirred(model, seed=1, size=0.3):
     return model
 
 
-def tiny_model(seed=1):
-    """A tiny model of Si and O, its constants set from `density(0)`; the network is untrained."""
-    model, rho = make_model(model_config(), seed), density(0)
+def calibrated(config, seed=1, **options):
+    """An untrained model, its constants set from the analytic `density(0, **options)`."""
+    model, rho = make_model(config, seed), density(0, **options)
     points, target = torch.tensor(rho.points()), torch.tensor(rho.total.reshape(-1, 1))
     one, zero = torch.ones(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.int64)
     model.calibrate(Batch.collate([rho.structure], model.type_map), points, zero, target, one)
     return model
+
+
+def tiny_model(seed=1):
+    """A tiny model of Si and O."""
+    return calibrated(model_config(), seed)
 
 
 def predicted(model, structures, points, point_frame=None) -> np.ndarray:
