@@ -25,6 +25,14 @@ def test_collate():
     assert kinds == [torch.float64, torch.int64, torch.int64, torch.float64, torch.bool, torch.float64]
 
 
+def test_select():
+    structures = [structure(k).with_(field=[0, 0, k]) for k in range(4)]
+    batch = Batch.collate(structures, ["O", "Si"])
+    part, expected = batch.select(torch.tensor([1, 3])), Batch.collate(structures[1::2], ["O", "Si"])
+    for a, b in zip((*part.geometry, part.field), (*expected.geometry, expected.field), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_no_structures():
     batch = Batch.collate([], ["O"])
     assert batch.n_frames == 0 and batch.atoms.shape == (0, 3) and batch.cell.shape == (0, 3, 3)

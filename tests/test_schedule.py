@@ -62,6 +62,17 @@ def test_plateau():
     assert not s.finished(100)
 
 
+def test_plateau_in_epochs():
+    """The paper of FIREANN: half the rate after 50 epochs without gain."""
+    s = schedule(1000, type="plateau", start_lr=1e-2, patience=50, patience_unit="epochs", stop_lr=6e-3)
+    s.observe(5.0, 12.5)
+    for _ in range(3):
+        s.observe(5.0, 12.5)
+        assert s.rate(100) == 1e-2
+    s.observe(5.0, 12.5)
+    assert s.rate(100) == 5e-3 and s.finished(100)
+
+
 def test_only_plateau_listens():
     s = schedule(1000, type="cosine")
     before = s.rate(7)

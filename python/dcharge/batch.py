@@ -77,11 +77,29 @@ class Batch:
 
         An op looks at every atom it is given: without this the time of a tile would grow with the structure.
         """
-        index = None if self._boxes is None else self._boxes.near(points, reach)
+        return self.atoms_only(self.near_index(points, reach))
+
+    def near_index(self, points: Tensor, reach: float) -> Tensor | None:
+        """Which atoms `near` keeps, [n] int64; None for all of them."""
+        return None if self._boxes is None else self._boxes.near(points, reach)
+
+    def atoms_only(self, index: Tensor | None) -> Batch:
+        """The batch with the atoms `index` [n] alone; None: with all."""
         if index is None:
             return self
         atoms = {name: getattr(self, name)[index] for name in ("atoms", "atom_type", "atom_frame")}
         return replace(self, **atoms)
+
+    def select(self, frames: Tensor) -> Batch:
+        """The structures with the numbers `frames` [n_frames] (int64, increasing), atoms and cells alone."""
+        number = torch.full((self.n_frames,), -1, dtype=torch.int64, device=frames.device)
+        number[frames] = torch.arange(len(frames), device=frames.device)
+        atom_frame = number[self.atom_frame]
+        keep = atom_frame >= 0
+        return Batch(
+            self.atoms[keep], self.atom_type[keep], atom_frame[keep], self.cell[frames], self.pbc[frames],
+            self.field[frames],
+        )  # fmt: skip
 
     def to(self, device) -> Batch:
         """The same batch on another device."""

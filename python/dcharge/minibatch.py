@@ -69,6 +69,11 @@ class Batches:
         self.frames = min(frames_per_batch, len(self.filled))
         self.epoch, self.order = -1, None
 
+    @property
+    def per_epoch(self) -> int:
+        """Steps in which every point (with frames_per_batch: every frame) is drawn once."""
+        return max(1, len(self.filled) // self.frames if self.frames else self.n // self.size)
+
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
 
@@ -80,8 +85,7 @@ class Batches:
             each = max(1, self.size // len(chosen))
             index = [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
             return torch.cat(index).to(self.device, non_blocking=True)
-        per_epoch = self.n // self.size
-        epoch, position = divmod(step, per_epoch)
+        epoch, position = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             order = torch.randperm(self.n, generator=self._generator(epoch))
             self.epoch, self.order = epoch, order.to(self.device)

@@ -20,7 +20,7 @@ from .grid import Grid
 from .io.replacing import check_folder
 from .models import Model
 from .progress import track
-from .structure import Structure
+from .structure import Structure, warn_of_field
 from .symmetry import unfold
 
 # points decoded at once: enough for good matrix products; larger tiles fall out of the caches and of the allocator's
@@ -44,6 +44,11 @@ class Predictor:
         if structure.field is not None and np.any(structure.field) and not self.model.sees_field:
             family = self.model.config["type"]
             warn_once("field", f"the model ({family}) does not see the electric field; it is ignored")
+        if self.model.sees_field:
+            warn_of_field(structure, structure.formula)
+            if self.model.config["target"] == "response" and (structure.field is None or not structure.field.any()):
+                text = "the model predicts the response to an electric field and the structure has none: it is zero"
+                warn_once("no-field", f"{text} (give --field X Y Z, V/Angstrom)")
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 
@@ -240,7 +245,8 @@ def write_prediction(
     for index, rho, _ in track_points(tiles, grid.n_points):
         writer.put(index, rho)
     if electrons is None:
-        log.info(f"electrons: {writer.electrons:.6f}")
+        what = "electrons" if predictor.model.config["target"] == "density" else "electrons of the response"
+        log.info(f"{what}: {writer.electrons:.6f}")
         return 1.0
     return rescaling(writer.electrons, electrons)
 
@@ -268,6 +274,8 @@ def run(
     from .io.tag import periodicity_given
 
     predictor = load(model, device)
+    if electrons is not None and predictor.model.config["target"] == "response":
+        raise InputError(f"--electrons: {model} predicts a response, which has no electron count")
     if coarse != 1:
         check_coarse(predictor.model, coarse)
     with periodicity_given(True):  # a template's is not used

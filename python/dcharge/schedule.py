@@ -11,7 +11,7 @@ class Schedule:
     exp      start_lr * rate^(step // decay_steps), rate such that stop_lr is reached at numb_steps (DeePMD-kit's rule)
     cosine   half a cosine from start_lr to stop_lr
     step     start_lr * gamma^(step // step_size)
-    plateau  start_lr * factor^k, k counts how often `patience` validations in a row brought no gain
+    plateau  start_lr * factor^k, k counts how often `patience` validations (or epochs) in a row brought no gain
     Each is preceded by a linear rise over warmup_steps.
     """
 
@@ -35,16 +35,16 @@ class Schedule:
             return start * c["gamma"] ** (done // c["step_size"])
         return start * c["factor"] ** self.state["drops"]
 
-    def observe(self, error: float) -> None:
-        """Tell the schedule a validation error (only `plateau` listens)."""
+    def observe(self, error: float, epochs: float = 1.0) -> None:
+        """Tell the schedule a validation error, `epochs` after the last one (only `plateau` listens)."""
         if self.config["type"] != "plateau":
             return
         s = self.state
         if error < s["best"]:
             s["best"], s["waited"] = error, 0
         else:
-            s["waited"] += 1
-            if s["waited"] >= self.config["patience"]:
+            s["waited"] += epochs if self.config["patience_unit"] == "epochs" else 1
+            if s["waited"] >= self.config["patience"] * (1 - 1e-9):
                 s["drops"], s["waited"] = s["drops"] + 1, 0
 
     def finished(self, step: int) -> bool:

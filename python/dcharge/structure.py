@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
-from .errors import InputError, nearest
+from .errors import InputError, nearest, warn_once
 
 
 def complete_cell(cell, pbc):
@@ -69,7 +69,10 @@ class Structure:
         put("cell", np.ascontiguousarray(self.cell, dtype=np.float64).reshape(3, 3))
         put("pbc", np.array(np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,))))
         if self.field is not None:
-            put("field", np.ascontiguousarray(self.field, dtype=np.float64).reshape(3))
+            try:
+                put("field", np.ascontiguousarray(self.field, dtype=np.float64).reshape(3))
+            except (TypeError, ValueError):
+                raise InputError(f"field {self.field}: three numbers in V/Angstrom expected") from None
             if not np.all(np.isfinite(self.field)):
                 raise InputError("field: not a finite number")
         if len(self.numbers) != len(self.positions):
@@ -116,6 +119,23 @@ class Structure:
         """A copy with some members replaced, e.g. `structure.with_(pbc=[1, 1, 0])`."""
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
+    def field_along_periodic(self, vacuum: float = 5.0) -> str | None:
+        """The periodic axis (a, b or c) along which a uniform field is ill-defined: its potential has no period.
+
+        A gap between the atoms of at least `vacuum` Angstrom, where codes let the potential jump, makes it defined.
+        """
+        if self.field is None or not self.field.any() or not len(self):
+            return None
+        cell = complete_cell(self.cell, self.pbc)
+        inverse = np.linalg.inv(cell)
+        drop = np.abs(cell @ self.field) / np.linalg.norm(cell, axis=1)
+        for axis in np.flatnonzero(self.pbc & (drop > 1e-6 * np.linalg.norm(self.field))):
+            fractional = np.sort((self.positions @ inverse[:, axis]) % 1.0)
+            gap = np.diff(np.append(fractional, fractional[0] + 1.0)).max() / np.linalg.norm(inverse[:, axis])
+            if gap < vacuum:
+                return "abc"[axis]
+        return None
+
     def types(self, type_map) -> np.ndarray:
         """Index of every atom's species in `type_map` (list of symbols) -> [n_atoms] int64.
 
@@ -130,3 +150,13 @@ class Structure:
         if missing:
             raise InputError(f"species {', '.join(missing)} not in type_map {list(type_map)}")
         return np.array([lookup[z] for z in self.numbers], dtype=np.int64)
+
+
+def warn_of_field(structure: Structure, name: str) -> None:
+    """Warn once where the electric field of a structure is ill-defined."""
+    if axis := structure.field_along_periodic():
+        warn_once(
+            "field-periodic",
+            f"{name}: the electric field has a component along {axis}, which is periodic and has no vacuum: a uniform "
+            "field is ill-defined there (for a slab or molecule give --pbc, or pbc of the system)",
+        )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import __version__, checkpoint
 from .average import Average
+from .batch import Batch
 from .dataset import Samples, training_and_validation
 from .device import choose_device
 from .errors import InputError, log
@@ -25,6 +26,7 @@ from .metrics import Errors
 from .minibatch import CHUNK, Batches, GeometryCache
 from .models import Model, make_model
 from .schedule import Schedule
+from .structure import warn_of_field
 
 # a count further off than this is no bias to correct but a model that has not learned yet
 LARGEST_SHARE = 0.01
@@ -85,6 +87,8 @@ class Trainer:
 
         data = training["training_data"]
         self.batches = Batches(self.samples, data["batch_size"], data["frames_per_batch"], training["seed"])
+        # a family that encodes its atoms does so for the frames of a step alone
+        self.encodes_few = self.model.encodes_atoms and 0 < self.batches.frames < batch.n_frames
         self.schedule = Schedule(config["learning_rate"], training["numb_steps"])
         self.loss = make_loss(config["loss"])
         self.optimizer = make_optimizer(config["optimizer"], self.model.parameters(), self.schedule.rate(0))
@@ -189,10 +193,11 @@ class Trainer:
 
     def batch_loss(self, index: Tensor) -> tuple[Tensor, ...]:
         """Loss [] of the points `index` [n] of the samples; predicted and target [n, 1] (e/Angstrom^3), weight [n]."""
-        s = self.samples
-        predicted = self.model.decode(
-            self.model.encode(self.batch), s.points[index], s.frame[index], self.geometry(index)
-        )
+        s, batch = self.samples, self.batch
+        frame = s.frame[index]
+        if self.encodes_few:
+            batch, frame = needed(batch, frame)
+        predicted = self.model.decode(self.model.encode(batch), s.points[index], frame, self.geometry(index))
         target, weight = s.target[index].to(predicted.dtype), s.weight[index]
         return self.loss(predicted, target, weight.to(predicted.dtype)), predicted, target, weight
 
@@ -235,10 +240,11 @@ class Trainer:
             return None
         errors = Errors()
         with self.average.applied(self.model) if self.average else nullcontext():
-            cache = self.model.encode(self.validation_batch)
             for start in range(0, len(s), CHUNK):
                 index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
-                rho = self.model.decode(cache, s.points[index], s.frame[index], self.validation_geometry(index))
+                batch, frame = needed(self.validation_batch, s.frame[index])
+                cache = self.model.encode(batch)
+                rho = self.model.decode(cache, s.points[index], frame, self.validation_geometry(index))
                 errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
         return errors
 
@@ -274,7 +280,7 @@ class Trainer:
             + f"lr = {rate:.2e}, total wall time = {self.elapsed:.1f} s, eta = {left:.0f} s"
         )
         if validated:
-            self.schedule.observe(v["nmae_percent"])
+            self.schedule.observe(v["nmae_percent"], self.config["training"]["disp_freq"] / self.batches.per_epoch)
             if v["nmae_percent"] < self.best:
                 self.best = v["nmae_percent"]
                 checkpoint.save(self.folder / f"{self.prefix}.best.pt", self._counted(validated))
@@ -349,10 +355,21 @@ def warn_of_data(model: Model, samples: Samples) -> None:
             f"training data: frames with an electric field, which the model ({model.config['type']}) does not see: "
             "it learns a mean over fields"
         )
+    if model.sees_field:
+        if not any(s.field is not None and s.field.any() for s in samples.structures):
+            log.warning("training data: model/field is true, but no frame has an electric field: not learned")
+        for s in samples.structures:
+            warn_of_field(s, f"training data: {s.formula}")
     seen = {symbol for s in samples.structures for symbol in s.symbols}
     lacking = [symbol for symbol in model.type_map if symbol not in seen]
     if lacking:
         log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
+
+
+def needed(batch: Batch, frame: Tensor) -> tuple[Batch, Tensor]:
+    """The structures that the frame numbers `frame` [n] name, and these numbers counted anew."""
+    chosen, frame = torch.unique(frame, return_inverse=True)
+    return batch.select(chosen), frame
 
 
 def shuffled(samples: Samples, seed: int) -> Samples:

@@ -34,6 +34,11 @@ def add_arguments(parser) -> None:
         choices=("density", "response"),
         help="what the values are, in place of what the files say",
     )
+    parser.add_argument(
+        "--minus",
+        metavar="REF",
+        help="write responses: every density of SRC minus the one of REF with the same atoms and grid, without field",
+    )
     add_surroundings(parser)
 
 
@@ -53,4 +58,5 @@ def run(args) -> None:
         kind=args.kind,
         pbc=args.pbc,
         field=args.field,
+        minus=args.minus,
     )

@@ -93,7 +93,15 @@ def learning_rate() -> Argument:
             "plateau",
             [
                 key("factor", float, 0.5, "Factor of a reduction.", INSIDE_UNIT),
-                key("patience", int, 10, "Evaluations (every disp_freq steps) without improvement.", POSITIVE_INTEGER),
+                key("patience", int, 10, "Evaluations or epochs without improvement.", POSITIVE_INTEGER),
+                key(
+                    "patience_unit",
+                    str,
+                    "evaluations",
+                    "evaluations: of the validation error, every `disp_freq` steps; epochs: in which every "
+                    "training point (with `frames_per_batch` every frame) is drawn once.",
+                    one_of("evaluations", "epochs"),
+                ),
                 key("stop_lr", float, 1e-6, "Learning rate below which training ends.", POSITIVE),
             ],
             "Reduced when the validation error no longer falls.",
@@ -187,7 +195,13 @@ def training() -> Argument:
                 "systems", SYSTEM, doc="Files or folders with densities, as strings or mappings.", rule=AT_LEAST_ONE
             ),
             key("batch_size", int, 4096, "Points of one step; all where there are fewer.", POSITIVE_INTEGER),
-            key("frames_per_batch", int, 0, "Frames these points come from; 0: all.", NOT_NEGATIVE_INTEGER),
+            key(
+                "frames_per_batch",
+                int,
+                0,
+                "Frames these points come from, encoded alone; 0: all.",
+                NOT_NEGATIVE_INTEGER,
+            ),
         ],
         doc="What is learned.",
         required=True,

@@ -12,6 +12,7 @@ from ..errors import InputError, log
 from . import formats
 from .electrons import check_electrons
 from .hdf5_writer import HDF5Writer
+from .minus import Pairs
 from .points_writer import PointWriter
 from .replacing import replacing
 from .source import stem
@@ -20,20 +21,23 @@ from .systems import Frame, open_system
 SUFFIX = {"cube": ".cube", "chgcar": ".CHGCAR"}
 
 
-def sample(frame: Frame, n: int, seed: int, number: int, dtype=np.float64) -> PointDensity:
-    """n points of a frame, uniformly without replacement; the same for the same (seed, number). Points keep weights."""
+def sample(frame: Frame, n: int, seed: int, number: int, dtype=np.float64, pairs: Pairs | None = None) -> PointDensity:
+    """n points of a frame, uniformly without replacement; the same for the same (seed, number). Points keep weights.
+
+    pairs: subtracts the frame's reference first
+    """
     if n > frame.n_points:
         raise InputError(f"{frame.name}: {n} points asked for, the frame has {frame.n_points}")
     index = np.sort(np.random.default_rng([seed, number]).choice(frame.n_points, n, replace=False))
-    weight = None
-    if frame.format.NAME == "hdf5":
+    weight, kind = None, frame.kind if pairs is None else "response"
+    if frame.format.NAME == "hdf5" and pairs is None:
         values, positions = frame.values_at(index).astype(dtype), frame.points(index)
     else:
-        density = frame.read(dtype)
+        density = frame.read(dtype) if pairs is None else pairs.read(frame, dtype)
         values, positions = density.values_at(index), density.points(index)
         weight = getattr(density, "weight", None)
         weight = None if weight is None else weight[index] / weight[index].mean()
-    return PointDensity(frame.structure, positions, values, weight, frame.kind, {"file": frame.name})
+    return PointDensity(frame.structure, positions, values, weight, kind, {"file": frame.name})
 
 
 class _Files:
@@ -117,6 +121,7 @@ def convert(
     kind=None,
     pbc=None,
     field=None,
+    minus=None,
 ) -> int:
     """Read every frame of `sources` and write them to `target`; returns the number of frames.
 
@@ -125,36 +130,44 @@ def convert(
     electrons  known electron count: a warning where a frame differs by more than 1 %
     dtype      "float32" or "float64" of HDF5 (default float32) and point data (default float64)
     pbc, field, kind  override what the files say
+    minus      densities without electric field: every frame becomes a response, itself minus the one of the same atoms
+               and points; pbc holds for both, field for `sources`
     """
     target = str(target)
+    if minus is not None and (electrons is not None or kind is not None):
+        raise InputError("convert: with --minus the result is a response; --electrons and --kind make no sense")
     frames = [
         f
         for s in ([sources] if isinstance(sources, str | Path) else sources)
         for f in open_system(s, pbc=pbc, field=field).frames
     ]
+    pairs = None if minus is None else Pairs(open_system(minus, pbc=pbc).frames)
     what = _check(target, frames, format, points)
     names = {"pattern": lambda: _pattern(target), "file": lambda: lambda number, frame: target}
     if what == "points":
-        _run(frames, PointWriter(target, dtype or np.float64), points, seed, electrons, kind, dtype)
+        _run(frames, PointWriter(target, dtype or np.float64), points, seed, electrons, kind, dtype, pairs=pairs)
     elif what == "hdf5":
         writer = HDF5Writer(target, dtype or "float32", compress)
-        _run(frames, writer, None, seed, electrons, kind, dtype or "float32", target)
+        _run(frames, writer, None, seed, electrons, kind, dtype or "float32", target, pairs)
     elif what == "folder":
         with replacing(target, folder=True) as folder:
-            _run(frames, _Files(_in_folder(folder, SUFFIX[format])), None, seed, electrons, kind, None, target)
+            _run(frames, _Files(_in_folder(folder, SUFFIX[format])), None, seed, electrons, kind, None, target, pairs)
     else:
-        _run(frames, _Files(names[what]()), None, seed, electrons, kind, None, target)
+        _run(frames, _Files(names[what]()), None, seed, electrons, kind, None, target, pairs)
     log.info(f"{target}: {len(frames)} frame{'s' if len(frames) > 1 else ''} written")
     return len(frames)
 
 
-def _run(frames, writer, points, seed, electrons, kind, dtype, grid_target=None) -> None:
+def _run(frames, writer, points, seed, electrons, kind, dtype, grid_target=None, pairs=None) -> None:
     from ..progress import track
 
     dtype = np.dtype(dtype or np.float64)
     with writer:
         for number, frame in enumerate(track(frames, desc="converting", unit="frames")):
-            density = sample(frame, points, seed, number, dtype) if points else frame.read(dtype)
+            if points:
+                density = sample(frame, points, seed, number, dtype, pairs)
+            else:
+                density = frame.read(dtype) if pairs is None else pairs.read(frame, dtype)
             if grid_target and isinstance(density, PointDensity):
                 raise InputError(
                     f"{frame.name}: free points have no grid; {grid_target} needs one "
@@ -167,7 +180,7 @@ def _run(frames, writer, points, seed, electrons, kind, dtype, grid_target=None)
             if isinstance(writer, _Files):
                 writer.append(density, number, frame)
             elif isinstance(writer, HDF5Writer):
-                known = electrons if electrons is not None else frame.n_electrons
+                known = electrons if electrons is not None or pairs is not None else frame.n_electrons
                 writer.append(density, frame.name, known)
             else:
                 writer.append(density)

@@ -32,6 +32,7 @@ class Model(nn.Module):
 
     n_channels = 1
     sees_field = False  # whether the electric field enters
+    encodes_atoms = False  # whether the time of `encode` grows with the number of atoms
 
     def __init__(self, config: dict):
         super().__init__()

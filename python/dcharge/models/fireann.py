@@ -61,6 +61,8 @@ class Fireann(Model):
     Response: F(field) - F(0) with one network.
     """
 
+    encodes_atoms = True
+
     def __init__(self, config: dict, seed: int = 1):
         super().__init__(config)
         d = config["descriptor"]
@@ -135,6 +137,9 @@ class Fireann(Model):
         Coefficients of several states lie side by side, [n_atoms, n_states n_waves]: one pass over the pairs.
         point_atom: the atoms that the points are, which do not see themselves.
         """
+        if point_atom is None and (index := batch.near_index(points, self.reach)) is not None:
+            batch, coefficients = batch.atoms_only(index), coefficients[index]
+            carried = None if carried is None else carried[index]
         where, n_states = (points, frame, *batch.geometry), coefficients.shape[1] // self.n_waves
         center, exponent = self.center.repeat(1, n_states), self.exponent.repeat(1, n_states)
         s = orbital_sums(*where, coefficients, center, exponent, point_atom, **self.orbital)
