@@ -51,6 +51,7 @@ def test_defaults():
         "gram": "joint",
         "soft": 0.5,
         "resnet_dt": False,
+        "set_davg_zero": True,
         "activation_function": "tanh",
     }
     assert config["model"]["baseline"] == {"type": "additive", "ridge": 1e-4}
@@ -188,6 +189,8 @@ def test_one_line_with_path(path, value, message):
     ("model", "message"),
     [
         ({"embedding": "exact"}, "model/standardize: must be false with embedding 'exact'"),
+        ({"descriptor": {"set_davg_zero": False}}, "model/descriptor/set_davg_zero: false needs embedding 'exact'; "
+         "'interpolated' given"),
         ({"target": "response", "baseline": {"type": "none"}}, "model/target: 'response' needs a family that sees the "
          "electric field; Deep Charge learns 'density' only"),
         ({"target": "response", "baseline": {}}, "model/baseline/type: target 'response' needs baseline 'none', "

@@ -22,6 +22,7 @@ FAMILIES = {
         "per_l": {"descriptor": {"l_max": 2, "gram": "per_l"}},
         "exact": {"embedding": "exact", "standardize": False},
         "paper": {**PAPER, "descriptor": {"soft": 0.0}},
+        "deepmd": {**PAPER, "descriptor": {"soft": 0.0, "set_davg_zero": False}},
         "vacuum_paper": {"vacuum": "paper"},
         "no_baseline": {"baseline": {"type": "none"}},
         "float64": {"precision": "float64"},

@@ -44,6 +44,9 @@ def naive(model, s, point):
     rcut, smooth, soft = d["rcut"], d["rcut_smth"], d["soft"]
     constant = {k: v.numpy() for k, v in model.state_dict().items() if "scale" in k or "mean" in k or k == "norm"}
     a = np.zeros((4, d["neuron"][-1]))
+    mean, left = float(constant.get("pair_mean", 0.0)), np.zeros(model.n_types)
+    if "pair_mean" in constant:
+        left = model.slots.numpy().astype(float)
     for atom, z in zip(s.positions, s.types(model.type_map), strict=True):
         for shift in image_shifts(s, 3):
             vector = atom + shift - point
@@ -54,8 +57,12 @@ def naive(model, s, point):
             w = 1.0 if u < 0 else u**3 * (-6 * u**2 + 15 * u - 10) + 1
             softened = math.sqrt(r * r + soft * soft)
             row = w / softened * np.array([1.0, *(vector / softened)])
-            row = row / constant["pair_scale"][[0, 1, 1, 1]]
+            row = (row - [mean, 0, 0, 0]) / constant["pair_scale"][[0, 1, 1, 1]]
             a += np.outer(row, feed(row[:1], model.embedding[z]))
+            left[z] -= 1
+    for z, n in enumerate(left):  # empty rows
+        row = np.array([-mean / constant["pair_scale"][0], 0, 0, 0])
+        a += n * np.outer(row, feed(row[:1], model.embedding[z]))
     a *= float(constant["norm"])  # one over the constant number of neighbours
     matrix = a.T @ a[:, : d["axis_neuron"]]
 
@@ -91,6 +98,28 @@ def test_exact_embedding_is_the_paper(soft, vacuum, rcut_smth):
     expected = np.array([naive(model, s, p) for p in POINTS])
     assert np.ptp(expected) > 0.05 * np.abs(expected).max()
     np.testing.assert_allclose(predicted(model, s, POINTS)[:, 0], expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_mean_and_empty_rows_are_those_of_deepmd():
+    """set_davg_zero false: sel, davg and dstd over all rows, the empty ones among them, and their sum."""
+    changes = {"embedding": "exact", "vacuum": "paper", "descriptor": {"soft": 0.0, "set_davg_zero": False}}
+    model, s = calibrated(PLAIN, changes)
+    points = np.random.default_rng(0).uniform(0, 5, (200, 3))
+    rows = []
+    for z in range(2):
+        atoms = s.positions[s.types(model.type_map) == z]
+        r = np.linalg.norm(points[:, None, None] - atoms[:, None] - image_shifts(s, 3), axis=-1).reshape(200, -1)
+        u = np.clip(r / 4.0, 0, 1)
+        rows.append(np.where(r < 4.0, (u**3 * (-6 * u**2 + 15 * u - 10) + 1) / r, 0))
+    slots = [int((x > 0).sum(1).max()) for x in rows]
+    assert model.slots.tolist() == slots and float(model.norm) == 1 / sum(slots)
+    every = np.concatenate([np.sort(x, 1)[:, -n:] for x, n in zip(rows, slots, strict=True)], 1)
+    np.testing.assert_allclose(float(model.pair_mean), every.mean(), rtol=1e-9)
+    expected = [every.std(), np.sqrt((every**2).mean() / 3)]
+    np.testing.assert_allclose(model.pair_scale.numpy(), expected, rtol=1e-9)
+    naively = np.array([naive(model, s, p) for p in POINTS])
+    assert np.ptp(naively) > 0.02 * np.abs(naively).max()
+    np.testing.assert_allclose(predicted(model, s, POINTS)[:, 0], naively, rtol=0, atol=1e-10 * np.abs(naively).max())
 
 
 @pytest.mark.parametrize("rcut_smth", [0.0, 2.5])

@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "errors of a frozen model on known densities",
     "predict": "densities of structures on a grid",
     "convert": "convert densities between file formats",
+    "convert-from": "make a frozen model of another program's model",
     "plot": "picture of a prediction beside the reference",
     "info": "versions, devices and active kernels",
     "schema": "JSON schema or reference page of the training input",
@@ -103,7 +104,7 @@ def _parser(argv):
     for name, words in COMMANDS.items():
         sub = subparsers.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
         if name == called:
-            modules[name] = import_module(f".{name}", __package__)
+            modules[name] = import_module(f".{name.replace('-', '_')}", __package__)
             sub.description = modules[name].HELP
             modules[name].add_arguments(sub)
             add_logging(sub)

@@ -60,6 +60,13 @@ SE_E2_A = (
         NOT_NEGATIVE,
     ),
     key("resnet_dt", bool, False, "Trainable factors on the residual layers of the embedding net."),
+    key(
+        "set_davg_zero",
+        bool,
+        True,
+        "false: the mean of s over the training points is subtracted before the net, and neighbours that a point has "
+        "fewer than another count as s = 0, as DeePMD-kit does by default (models converted from it have it).",
+    ),
     key("activation_function", str, "tanh", "Activation of the embedding net.", ACTIVATIONS),
 )
 FITTING_NET = (
@@ -139,5 +146,9 @@ def check(model: dict, fail) -> None:
     if model["embedding"] == "exact":
         if model["standardize"]:
             fail("model/standardize", "must be false with embedding 'exact'")
-    elif d["soft"] == 0:
+    if not d["set_davg_zero"]:
+        for name, wanted in (("embedding", "exact"), ("vacuum", "paper")):
+            if model[name] != wanted:
+                fail("model/descriptor/set_davg_zero", f"false needs {name} '{wanted}'; '{model[name]}' given")
+    if model["embedding"] == "interpolated" and d["soft"] == 0:
         fail("model/descriptor/soft", "must be positive with embedding 'interpolated'; 0 needs embedding 'exact'")

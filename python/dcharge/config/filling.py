@@ -26,7 +26,6 @@ DEEPMD_KEYS = {
     "sel": "neighbours need no upper limit here; remove it",
     "type_one_side": "the embedding depends on the neighbour's species only, always; remove it",
     "env_protection": "1/r is softened by 'soft'",
-    "set_davg_zero": "see model/standardize",
     "data_stat_nbatch": "statistics need no setting; remove it",
 }
 

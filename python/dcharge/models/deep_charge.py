@@ -13,7 +13,7 @@ from ..nn import Network, Output
 from ..ops import contract, gram, radial_moments, switch
 from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline
-from .pairs import exact_environment, pair_statistics
+from .pairs import Padding, exact_environment, pair_statistics, slot_statistics
 
 
 def chebyshev_nodes(n: int, rcut: float, soft: float) -> tuple[Tensor, Tensor]:
@@ -49,6 +49,7 @@ class DeepCharge(Model):
 
     Standardisation: P -> (P - center)/scale with stored constants (center for l = 0 only, which keeps invariance).
     Vacuum "zero": the network's output without neighbours is subtracted, so that rho = 0 there exactly.
+    `set_davg_zero` false (exact embedding): the mean of s is subtracted and empty rows are summed, as in DeePMD-kit.
     """
 
     def __init__(self, config: dict, seed: int = 1):
@@ -58,6 +59,7 @@ class DeepCharge(Model):
         self.exact = config["embedding"] == "exact"
         self.standardize = config["standardize"]
         self.zero_vacuum = config["vacuum"] == "zero"
+        self.padded = not d.get("set_davg_zero", True)  # models frozen before the key existed lack it
         self.radial = {"rcut": d["rcut"], "rcut_smth": d["rcut_smth"], "soft": d["soft"]}
         axis = d["axis_neuron"] if isinstance(d["axis_neuron"], list) else [d["axis_neuron"]] * (self.l_max + 1)
         self.axis = axis if self.gram_mode == "per_l" else axis[:1]
@@ -85,6 +87,9 @@ class DeepCharge(Model):
         self.register_buffer("center", torch.zeros(n_types, self.n_radial, dtype=self.dtype))
         self.register_buffer("scale", torch.ones(n_types, orders, self.n_radial, dtype=self.dtype))
         self.register_buffer("pair_scale", torch.ones(orders, dtype=self.dtype))
+        if self.padded:
+            self.register_buffer("pair_mean", torch.zeros((), dtype=self.dtype))
+            self.register_buffer("slots", torch.zeros(n_types, dtype=torch.int64))
         self.register_buffer("norm", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_scale", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_mean", torch.zeros((), dtype=self.dtype))
@@ -144,8 +149,9 @@ class DeepCharge(Model):
     def descriptor(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """D [n_points, width * sum(axis)]."""
         if self.exact:
+            padding = Padding(self.pair_mean, self.slots) if self.padded else None
             a = self.norm * exact_environment(
-                cache.batch, points, point_frame, self.embedding, self.radial, self.pair_scale
+                cache.batch, points, point_frame, self.embedding, self.radial, self.pair_scale, padding
             )
         else:
             a = contract(geometry, cache.coefficients, cache.offset)
@@ -185,6 +191,14 @@ class DeepCharge(Model):
         else:
             self.output_mean.copy_(rest.double().mean())
         few = slice(0, min(4096, len(points)))
+        if self.padded:
+            statistics = batch, points[few], point_frame[few], self.l_max, self.radial, self.n_types
+            slots, mean, deviation = slot_statistics(*statistics)
+            self.slots.copy_(slots)
+            self.pair_mean.copy_(mean)
+            self.pair_scale.copy_(deviation)
+            self.norm.fill_(1.0 / max(1, int(slots.sum())))
+            return
         n_max, deviation = pair_statistics(batch, points[few], point_frame[few], self.l_max, self.radial)
         self.pair_scale.copy_(deviation)
         if self.standardize:

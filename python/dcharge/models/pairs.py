@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ..errors import warn_once
 from ..ops import neighbors, switch
 from ..ops.bases import solid_harmonics
 
@@ -40,16 +43,47 @@ def pair_environment(vector: Tensor, l_max: int, rcut: float, rcut_smth: float, 
     return s, s[:, None] * solid_harmonics(vector / softened[:, None], l_max)
 
 
-def exact_environment(batch, points, point_frame, embedding, radial: dict, scale: Tensor) -> Tensor:
+@dataclass
+class Padding:
+    """DeePMD-kit's rows of neighbours that are not there, for a mean (davg) that is not zero.
+
+    It has `slots` [n_types] int64 (sel) rows per point. An empty one is s = 0, which after (s - mean)/scale is a
+    number like any other and passes through the net: the sum over neighbours is smooth at the cutoff only with it.
+    """
+
+    mean: Tensor
+    slots: Tensor
+
+    def added(self, a: Tensor, t: int, net, scale: Tensor, i: Tensor) -> Tensor:
+        """A with the empty rows of species t, (slots - n) R(0) G(0) per point; i [e]: the point of every neighbour."""
+        n = torch.bincount(i, minlength=len(a))
+        if len(n) and n.max() > self.slots[t]:
+            warn_once(
+                "slots",
+                f"a point has {int(n.max())} neighbours of one species, above the model's {int(self.slots[t])} (sel); "
+                "all are summed, but DeePMD-kit leaves out the farthest, and its density jumps there",
+            )
+        row = (-self.mean / scale[0]).reshape(1, 1)
+        padded = (self.slots[t] - n).to(a.dtype)[:, None] * (row * net(row))
+        return torch.cat([a[:, :1] + padded[:, None], a[:, 1:]], dim=1)
+
+
+def exact_environment(
+    batch, points, point_frame, embedding, radial: dict, scale: Tensor, padding: Padding | None = None
+) -> Tensor:
     """A [n_points, n_components, width] = sum_j R_j G(s_j), pair by pair.
 
-    embedding: one net per species; scale [l_max + 1]: divisors of R (and, for l = 0, of the net's input).
+    embedding: one net per species; scale [l_max + 1]: divisors of R (and, for l = 0, of the net's input);
+    padding: a mean subtracted from R for l = 0 and from the net's input, and the rows that this asks for.
     """
     l_max = len(scale) - 1
     i, j, vector = frame_pairs(batch, points, point_frame, radial["rcut"])
     s, environment = pair_environment(vector, l_max, **radial)
     orders = torch.repeat_interleave(torch.arange(l_max + 1), 2 * torch.arange(l_max + 1) + 1).to(scale.device)
     environment = environment.to(scale.dtype) / scale[orders]
+    if padding is not None:
+        s = s - padding.mean
+        environment[:, 0] = s / scale[0]
     s = s.to(scale.dtype) / scale[0]
     width = embedding[0][-1].weight.shape[0]
     a = torch.zeros((len(points), len(orders), width), dtype=scale.dtype, device=points.device)
@@ -57,6 +91,8 @@ def exact_environment(batch, points, point_frame, embedding, radial: dict, scale
         chosen = torch.nonzero(batch.atom_type[j] == t)[:, 0]
         g = net(s[chosen, None])
         a = a.index_add(0, i[chosen], environment[chosen, :, None] * g[:, None, :])
+        if padding is not None:
+            a = padding.added(a, t, net, scale, i[chosen])
     return a
 
 
@@ -73,3 +109,18 @@ def pair_statistics(batch: Batch, points: Tensor, point_frame: Tensor, l_max: in
     for order in range(1, l_max + 1):
         deviation.append(environment[:, order**2 : (order + 1) ** 2].square().mean().sqrt())
     return int(torch.bincount(i).max()), torch.stack(deviation).clamp_min(1e-2)
+
+
+def slot_statistics(batch: Batch, points: Tensor, point_frame: Tensor, l_max: int, radial: dict, n_types: int):
+    """DeePMD-kit's sel [n_types], davg and dstd [l_max + 1]: over all rows of a point, the empty ones among them."""
+    i, j, vector = frame_pairs(batch, points, point_frame, radial["rcut"])
+    counts = torch.bincount(i * n_types + batch.atom_type[j], minlength=len(points) * n_types)
+    slots = counts.reshape(len(points), n_types).amax(0)
+    rows = max(1, len(points) * int(slots.sum()))
+    s, environment = pair_environment(vector, l_max, **radial)
+    mean = s.sum() / rows
+    deviation = [(s.square().sum() / rows - mean**2).clamp_min(0.0).sqrt()]
+    for order in range(1, l_max + 1):
+        square = environment[:, order**2 : (order + 1) ** 2].square().sum() / (rows * (2 * order + 1))
+        deviation.append(square.sqrt())
+    return slots, mean, torch.stack(deviation).clamp_min(1e-2)

@@ -1,0 +1,1 @@
+"""Models of other programs, made dcharge models: `dcharge convert-from`."""

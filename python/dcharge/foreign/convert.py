@@ -1,0 +1,28 @@
+"""Foreign model -> frozen model, `dcharge convert-from`."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from .. import __version__
+from ..errors import log
+from ..freeze import save_frozen
+from ..io.replacing import check_folder
+from . import deepmd
+
+# format -> module with `convert(path, ...) -> (model, where it comes from)`
+FORMATS = {"deepmd": deepmd}
+
+
+def convert_from(format: str, path, output="frozen.pth", **options) -> Path:
+    """Write the model in the file `path` of another program as a frozen model; returns the path written.
+
+    options: of the format's `convert`. Raises InputError in one line.
+    """
+    check_folder(output)
+    model, source = FORMATS[format].convert(path, **options)
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    save_frozen(model, output, {"dcharge": __version__, "created": created, "checkpoint": Path(path).name, **source})
+    log.info(f"model saved: {output} ({', '.join(model.type_map)}; {model.config['precision']})")
+    return Path(output)
