@@ -16,6 +16,9 @@ extern const Kernels kernels;
 namespace avx512 {
 extern const Kernels kernels;
 }
+namespace avx512bf16 {
+void network(const Network<float>&, const float*, int64_t, float*, void*);
+}
 #endif
 
 namespace {
@@ -59,6 +62,15 @@ std::atomic<const Kernels*>& active() {
 }  // namespace
 
 const Kernels& kernels() { return *active().load(); }
+
+NetworkBfloat16 network_bfloat16() {
+#ifdef DCHARGE_X86
+  if (&kernels() == &avx512::kernels && __builtin_cpu_supports("avx512bf16")) {
+    return &avx512bf16::network;
+  }
+#endif
+  return nullptr;
+}
 
 bool select_kernels(const char* name) {
   const Kernels* found = find(name);

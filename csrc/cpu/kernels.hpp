@@ -32,6 +32,26 @@ struct Contraction {
   int64_t row_length;  // of D
 };
 
+// How the operands of the fitting net's products are held; sums are in the type of the network.
+enum class NetworkOperands { exact, rounded, bfloat16 };
+
+constexpr int64_t kPad = 16;         // columns are padded to this in scratch: the widest vector
+constexpr int64_t kNetworkRows = 48;  // points that the network treats together
+
+// Gram matrix of A = P.C + offset, folded, then layers x -> tanh(W x + b) dt (+ x or [x, x]) and a linear output.
+template <class T>
+struct Network {
+  Contraction<T> contraction;  // c in panels [l_max + 1][m_padded / 16][n_types * n_radial][16], offset [m_padded]
+  int64_t n_types, n_comp, n_radial;
+  int64_t n_input;  // of the first layer: the folded Gram matrix
+  int64_t n_layers, n_output;
+  const int64_t *widths, *skips;  // [n_layers]; skip 0: none, 1: x, 2: [x, x]
+  NetworkOperands operands;
+  // layer by layer, panels [width_padded / 16][inputs_padded][16] of T; bfloat16: [..][inputs_padded / 2][16][2]
+  const void* weights;
+  const T* vectors;  // layer by layer bias and dt [width_padded] each; output weights [n_output][last_padded], bias
+};
+
 template <class T>
 struct KernelsOf {
   int64_t width;  // lanes: points that are treated together
@@ -48,6 +68,9 @@ struct KernelsOf {
   void (*gram)(const Contraction<T>&, int64_t n, int64_t n_comp, const T* a, T* d, void* scratch);
   void (*gram_backward)(const Contraction<T>&, int64_t n, int64_t n_comp, const T* grad, const T* a, T* d_a,
                         void* scratch);
+  // moments [n, n_types, n_comp, n_radial] -> out [n, n_output]; scratch of network_scratch bytes
+  void (*network)(const Network<T>&, const T* moments, int64_t n, T* out, void* scratch);
+  size_t (*network_scratch)(const Network<T>&);
 };
 
 struct Kernels {
@@ -55,7 +78,5 @@ struct Kernels {
   KernelsOf<float> f32;
   KernelsOf<double> f64;
 };
-
-constexpr int64_t kPad = 16;  // columns are padded to this in scratch: the widest vector
 
 }  // namespace dcharge

@@ -15,6 +15,8 @@ __attribute__((visibility("default"))) const char* dcharge_isa() { return dcharg
 __attribute__((visibility("default"))) int dcharge_select_isa(const char* name) {
   return dcharge::select_kernels(name) ? 1 : 0;
 }
+// Whether weights of moments_network in bfloat16 are to come in pairs (ops/moments_network.py).
+__attribute__((visibility("default"))) int dcharge_bfloat16() { return dcharge::network_bfloat16() != nullptr; }
 // Empty without CUDA kernels.
 __attribute__((visibility("default"))) const char* dcharge_cuda_architectures() { return DCHARGE_CUDA_ARCHITECTURES; }
 }

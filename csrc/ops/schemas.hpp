@@ -17,6 +17,9 @@ void define_ops(Library& m) {
         ", int[] axis, bool per_l) -> Tensor");
   m.def("gram(Tensor a, int[] axis, bool per_l) -> Tensor");
   m.def("gram_backward(Tensor grad, Tensor a, int[] axis, bool per_l) -> Tensor");
+  m.def(
+      "moments_network(Tensor moments, Tensor coefficients, Tensor offset, int m, int[] axis, bool per_l, "
+      "Tensor weights, Tensor vectors, int[] widths, int[] skips, int n_output, bool bf16) -> Tensor");
   m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
 }
 

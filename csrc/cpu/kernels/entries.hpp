@@ -22,5 +22,11 @@ void gram(const Contraction<T>&, int64_t n, int64_t n_comp, const T* a, T* d, vo
 template <class T>
 void gram_backward(const Contraction<T>&, int64_t n, int64_t n_comp, const T* grad, const T* a, T* d_a, void* scratch);
 
+template <class T>
+void network(const Network<T>&, const T* moments, int64_t n, T* out, void* scratch);
+
+template <class T>
+size_t network_scratch(const Network<T>&);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

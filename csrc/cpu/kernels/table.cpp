@@ -19,7 +19,8 @@ size_t scratch(const Radial& r, int64_t m_padded) {
 
 template <class T>
 constexpr KernelsOf<T> kernels_of() {
-  return {kLanes<T>, scratch<T>, moments<T>, moments_backward<T>, se_e2_a<T>, gram<T>, gram_backward<T>};
+  return {kLanes<T>, scratch<T>,          moments<T>, moments_backward<T>, se_e2_a<T>,
+          gram<T>,   gram_backward<T>, network<T>, network_scratch<T>};
 }
 
 }  // namespace

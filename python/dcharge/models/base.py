@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..errors import InputError
 from .baseline import AdditiveBaseline
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -33,6 +34,7 @@ class Model(nn.Module):
     n_channels = 1
     sees_field = False  # whether the electric field enters
     encodes_atoms = False  # whether the time of `encode` grows with the number of atoms
+    bf16 = False  # whether matrix products round their operands to bfloat16, in prediction only
 
     def __init__(self, config: dict):
         super().__init__()
@@ -55,6 +57,10 @@ class Model(nn.Module):
     def reach(self) -> float:
         """How far a point sees, Angstrom."""
         raise NotImplementedError
+
+    def use_bf16(self) -> None:
+        """Round the operands of matrix products to bfloat16 from now on. InputError where the family has no such path."""
+        raise InputError(f"--precision bf16: the model family {self.config['type']} has no bfloat16 path")
 
     def encode(self, batch: Batch) -> Encoded:
         """Everything that does not depend on the points, computed once per structure (in training: per step)."""

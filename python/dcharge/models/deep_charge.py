@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..nn import Network, Output
-from ..ops import contract, gram, radial_moments, switch
+from ..errors import InputError
+from ..ops import FittingLayer, MomentsNetwork, contract, gram, moments_network, radial_moments, switch
 from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline
 from .pairs import Padding, exact_environment, pair_statistics, slot_statistics
@@ -33,11 +34,15 @@ def chebyshev_nodes(n: int, rcut: float, soft: float) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class DeepChargeCode(Encoded):
-    """Coefficients [n_types, l_max + 1, n_radial, width], offset [width] and output in vacuum [1, 1], where used."""
+    """Coefficients [n_types, l_max + 1, n_radial, width], offset [width] and output in vacuum [1, 1], where used.
+
+    network: coefficients, offset and fitting net packed for the compiled kernels; None with gradients.
+    """
 
     coefficients: Tensor | None
     offset: Tensor | None
     vacuum: Tensor | None
+    network: MomentsNetwork | None = None
 
 
 class DeepCharge(Model):
@@ -126,13 +131,42 @@ class DeepCharge(Model):
         code = DeepChargeCode(batch, None, None, None)
         if not self.exact:
             code.coefficients, code.offset = self.coefficients()
+        if self.fused() and not torch.is_grad_enabled():
+            code.network = self.network(code)
         if self.zero_vacuum:
-            width = self.embedding[0][-1].weight.shape[0]
-            a = torch.zeros((1, (self.l_max + 1) ** 2, width), dtype=self.dtype, device=self.device)
-            if code.offset is not None:
-                a = torch.cat([code.offset.reshape(1, 1, -1), a[:, 1:]], dim=1)
-            code.vacuum = self.output(self.fitting(gram(a, self.axis, self.gram_mode)))
+            code.vacuum = self._vacuum(code)
         return code
+
+    def _vacuum(self, code: DeepChargeCode) -> Tensor:
+        """The network's output [1, 1] without neighbours, on the path that the points take."""
+        orders = (self.l_max + 1) ** 2
+        if code.network is not None:
+            none = self.center.new_zeros((1, self.n_types, orders, self.n_radial))
+            return moments_network(none, code.network)
+        a = self.center.new_zeros((1, orders, self.embedding[0][-1].weight.shape[0]))
+        if code.offset is not None:
+            a = torch.cat([code.offset.reshape(1, 1, -1), a[:, 1:]], dim=1)
+        return self.output(self.fitting(gram(a, self.axis, self.gram_mode)))
+
+    def use_bf16(self) -> None:
+        """Round the operands of the fitting net's products to bfloat16 in prediction."""
+        if not self.fused() or self.dtype != torch.float32 or self.device.type != "cpu":
+            raise InputError(
+                "--precision bf16: needs a model of precision float32 with the interpolated embedding and tanh in the "
+                "fitting net, on the CPU"
+            )
+        self.bf16 = True
+
+    def fused(self) -> bool:
+        """Whether `moments_network` can evaluate this model."""
+        return not self.exact and self.fitting[0].skip == 0 and all(x.activation is torch.tanh for x in self.fitting)
+
+    def network(self, code: DeepChargeCode) -> MomentsNetwork:
+        """All behind the moments, packed for the kernels of the device."""
+        layers = [FittingLayer(x.weight, x.bias, x.dt, x.skip) for x in self.fitting]
+        output, per_l = (self.output.weight, self.output.bias), self.gram_mode == "per_l"
+        found = MomentsNetwork(code.coefficients, code.offset, self.axis, per_l, layers, output, self.bf16)
+        return found.pack() if self.device.type == "cpu" else found
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """C [n_types, l_max + 1, n_radial, width] with all stored constants folded in, and offset [width] of l = 0.
@@ -159,6 +193,8 @@ class DeepCharge(Model):
 
     def residual(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density [n_points, 1], e/Angstrom^3."""
+        if cache.network is not None:
+            return self._prediction(cache, geometry)
         d = self.descriptor(cache, points, point_frame, geometry)
         rho = self.output(self.fitting(d))
         if self.zero_vacuum:
@@ -166,6 +202,17 @@ class DeepCharge(Model):
             near = (d if geometry is None else geometry[:, :, 0, 0]).ne(0).any(1, keepdim=True)
             return torch.where(near, (rho - cache.vacuum) * self.output_scale, 0.0)
         return rho * self.output_scale + self.output_mean
+
+    def _prediction(self, cache: DeepChargeCode, moments: Tensor) -> Tensor:
+        """`residual` without gradients: points without neighbours cost nothing."""
+        if not self.zero_vacuum:
+            return moments_network(moments, cache.network) * self.output_scale + self.output_mean
+        near = moments[:, :, 0, 0].ne(0).any(1)
+        if near.all():
+            return (moments_network(moments, cache.network) - cache.vacuum) * self.output_scale
+        rho = moments.new_zeros((len(moments), self.n_channels))
+        rho[near] = (moments_network(moments[near], cache.network) - cache.vacuum) * self.output_scale
+        return rho
 
     def baseline_density(self, batch: Batch, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The baseline's part [n_points, 1], e/Angstrom^3."""

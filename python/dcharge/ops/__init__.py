@@ -4,16 +4,20 @@ from .ead import ead, orbital_gram
 from .gram import gram
 from .library import kernels
 from .moments import radial_moments
+from .moments_network import FittingLayer, MomentsNetwork, moments_network
 from .neighbors import neighbors
 from .orbitals import orbital_sums
 from .se_e2_a import contract, se_e2_a
 from .switch import switch
 
 __all__ = [
+    "FittingLayer",
+    "MomentsNetwork",
     "contract",
     "ead",
     "gram",
     "kernels",
+    "moments_network",
     "neighbors",
     "orbital_gram",
     "orbital_sums",

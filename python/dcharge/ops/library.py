@@ -11,7 +11,7 @@ import torch
 from ..errors import log, warn_once
 
 PATH = Path(__file__).resolve().parent.parent / "libdcharge_ops.so"
-COMPILED = ("radial_moments", "radial_moments_backward", "se_e2_a", "gram", "gram_backward", "neighbors")
+COMPILED = ("radial_moments", "radial_moments_backward", "se_e2_a", "gram", "gram_backward", "moments_network", "neighbors")
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 
 
@@ -70,6 +70,11 @@ def isa() -> str:
     The environment variable DCHARGE_ISA chooses another one at start-up.
     """
     return "" if _library is None else _library.dcharge_isa().decode()
+
+
+def bfloat16_pairs() -> bool:
+    """Whether the CPU kernels in use multiply bfloat16 numbers in pairs (AVX512-BF16)."""
+    return _library is not None and bool(_library.dcharge_bfloat16())
 
 
 def select_isa(name: str) -> bool:
