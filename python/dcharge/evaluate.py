@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import coarse_verdict
+from . import precision as precision_verdict
 from .coarse import check as check_coarse
 from .dataset import check_frame, system_frames
 from .density import Density, PointDensity
@@ -61,22 +62,27 @@ def compare(
 
 def test(
     models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="auto", coarse=None,
-    store=False,
+    store=False, precision=None,
 ) -> dict:  # fmt: skip
     """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.
 
     models   list with one path; systems: list of paths; n: frames per system (0 = all)
     prefix   writes <prefix>.<frame>.npz with reference and prediction, and <prefix>.summary.txt
-    coarse   list of factors: what they cost and save too; store: keep in the model which one `--coarse auto` takes
+    coarse   list of factors: what they cost and save too
+    precision  "bf16": what that costs and saves too
+    store    keep in the model which factor `--coarse auto` takes, and whether bf16 may be used
     """
     if len(models) != 1:
         raise InputError("test: one model expected")
     for path in (prefix, json_file):
         if path is not None:
             check_folder(path)
-    if store and not coarse:
-        raise InputError("--store: tell what to store, --coarse 1,2,3")
+    if store and not coarse and not precision:
+        raise InputError("--store: tell what to store, --coarse 1,2,3 or --precision bf16")
     predictor = load(models[0], device)
+    # before the long work: refused where the model has no such path
+    if precision:
+        rounded = Predictor(load(models[0], device).model, device=predictor.device, precision=precision)
     config = predictor.model.config
     for factor in coarse or ():
         check_coarse(predictor.model, factor)
@@ -131,6 +137,12 @@ def test(
             log.info(row)
         if store:
             coarse_verdict.store(models[0], report["coarse"], systems)
+    if precision:
+        report[precision] = precision_verdict.study(rounded, read, compare, report)
+        for row in precision_verdict.table(report[precision]):
+            log.info(row)
+        if store:
+            precision_verdict.store(models[0], report[precision], systems)
     if prefix is not None:
         write_text(f"{prefix}.summary.txt", "\n".join(table) + "\n")
     if json_file is not None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import gaussians, image_shifts, model_config, predicted, structure
+from tiny import SKEWED, density, gaussians, image_shifts, model_config, predicted, structure
 
 from dcharge.batch import Batch
 from dcharge.models import make_model
@@ -207,3 +207,24 @@ def test_species_without_training_points():
         assert all(torch.isfinite(t).all() for t in model.state_dict().values())
         assert not model.baseline.coefficients[1].any()
         assert np.isfinite(predicted(model, structure(7), POINTS)).all()
+
+
+@pytest.mark.parametrize("change", [{}, {"vacuum": "paper"}, {"standardize": False},
+                                    {"descriptor": {"l_max": 3, "gram": "per_l", "axis_neuron": [5, 4, 3, 2]}},
+                                    {"fitting_net": {"neuron": [12, 24, 24]}}])  # fmt: skip
+def test_prediction_takes_another_path_to_the_same_density(change):
+    """Without gradients everything behind the moments is one kernel; points without neighbours are left out of it."""
+    model = make_model(model_config({"precision": "float64"}, change), 3)
+    s = structure(1, pbc=False, cell=SKEWED)
+    points = np.concatenate([density(0).points()[::7], [[40.0, 0, 0], [0, 50.0, 1]], s.positions])
+    batch, points = Batch.collate([s], model.type_map), torch.tensor(points)
+    frame = torch.zeros(len(points), dtype=torch.int64)
+    model.output_scale.fill_(0.3)
+    trained = model.decode(model.encode(batch), points, frame).detach()
+    with torch.no_grad():
+        cache = model.encode(batch)
+        found = model.decode(cache, points, frame)
+        assert cache.network is not None
+    assert (found - trained).abs().max() < 1e-12 * trained.abs().max()
+    if model.zero_vacuum:
+        assert found[-6:-4].abs().max() == 0.0

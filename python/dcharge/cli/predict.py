@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shared import add_device, add_surroundings, add_type_map, factor, positive, positive_int
+from .shared import add_device, add_precision, add_surroundings, add_type_map, factor, positive, positive_int
 
 HELP = "Densities of structures on a grid. Structures: any file ASE reads, LAMMPS data and dump files, trajectories."
 
@@ -34,6 +34,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--symmetry", action="store_true", help="evaluate only irreducible points of a crystal (pip install spglib)"
     )
+    add_precision(parser, "refused unless dcharge test --precision bf16 --store has accepted it")
     parser.add_argument("--electrons", type=positive, metavar="N", help="rescale to this number of electrons")
     parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="every N-th frame of a trajectory")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="type of HDF5 output values")
@@ -63,4 +64,5 @@ def run(args) -> None:
         device=args.device,
         coarse=args.coarse,
         symmetry=args.symmetry,
+        precision=args.precision,
     )

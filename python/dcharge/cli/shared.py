@@ -112,6 +112,15 @@ def add_device(parser: argparse.ArgumentParser, default="auto", words="auto: a G
     parser.add_argument("--device", type=_device, default=default, metavar="DEV", help=f"{DEVICES} (default: {words})")
 
 
+def add_precision(parser: argparse.ArgumentParser, words: str) -> None:
+    """--precision."""
+    parser.add_argument(
+        "--precision",
+        choices=("bf16",),
+        help=f"round the operands of the fitting net's matrix products to bfloat16: {words}",
+    )
+
+
 def add_type_map(parser: argparse.ArgumentParser) -> None:
     """--type-map, for files whose atoms have numbers instead of species."""
     parser.add_argument(

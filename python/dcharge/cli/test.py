@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shared import add_device, add_surroundings, factors, natural
+from .shared import add_device, add_precision, add_surroundings, factors, natural
 
 HELP = "Errors of a frozen model on known densities, on the full grid, beside those of its baseline alone."
 
@@ -21,8 +21,12 @@ def add_arguments(parser) -> None:
         "--coarse", type=factors, metavar="F,F,..", help="what --coarse of predict costs and saves, e.g. 1,2,3"
     )
     parser.add_argument(
-        "--store", action="store_true", help="keep in the model what --coarse auto takes: NMAE may rise by 5 %% of it"
+        "--store",
+        action="store_true",
+        help="keep in the model what --coarse auto takes (NMAE may rise by 5 %% of it) and whether --precision bf16 may "
+        "be used (by 1 %%)",
     )
+    add_precision(parser, "what it costs and saves")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     add_device(parser)
     add_surroundings(parser)
@@ -43,4 +47,5 @@ def run(args) -> None:
         device=args.device,
         coarse=args.coarse,
         store=args.store,
+        precision=args.precision,
     )

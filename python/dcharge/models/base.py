@@ -59,7 +59,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def use_bf16(self) -> None:
-        """Round the operands of matrix products to bfloat16 from now on. InputError where the family has no such path."""
+        """Round the operands of matrix products to bfloat16 from now on; InputError where the family cannot."""
         raise InputError(f"--precision bf16: the model family {self.config['type']} has no bfloat16 path")
 
     def encode(self, batch: Batch) -> Encoded:

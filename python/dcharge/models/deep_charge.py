@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..nn import Network, Output
 from ..errors import InputError
+from ..nn import Network, Output
 from ..ops import FittingLayer, MomentsNetwork, contract, gram, moments_network, radial_moments, switch
 from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline

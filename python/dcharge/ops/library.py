@@ -11,7 +11,18 @@ import torch
 from ..errors import log, warn_once
 
 PATH = Path(__file__).resolve().parent.parent / "libdcharge_ops.so"
-COMPILED = ("radial_moments", "radial_moments_backward", "se_e2_a", "gram", "gram_backward", "moments_network", "neighbors")
+COMPILED = (
+    "radial_moments",
+    "radial_moments_backward",
+    "se_e2_a",
+    "gram",
+    "gram_backward",
+    "moments_network",
+    "neighbors",
+)
+CPU_ONLY = (  # on a GPU torch composes these of other ops
+    "moments_network",
+)
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 
 
@@ -90,7 +101,7 @@ def kernels(device: str = "cpu") -> dict[str, str]:
         name = NAMES[isa()]
     elif device == "cuda" and cuda_architectures():
         name = f"CUDA ({', '.join(cuda_architectures())})"
-    return dict.fromkeys(COMPILED, name)
+    return {op: name for op in COMPILED if device == "cpu" or op not in CPU_ONLY}
 
 
 if loaded() and os.environ.get("DCHARGE_ISA", isa()) != isa():
