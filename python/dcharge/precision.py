@@ -1,4 +1,4 @@
-"""Whether a model bears matrix products in bfloat16, measured and kept in frozen.pth. `dcharge test --precision bf16`."""
+"""Whether a model bears matrix products in bfloat16: measured by `dcharge test`, kept in frozen.pth."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--store",
         action="store_true",
-        help="keep in the model what --coarse auto takes (NMAE may rise by 5 %% of it) and whether --precision bf16 may "
-        "be used (by 1 %%)",
+        help="keep in the model what --coarse auto takes (NMAE may rise by 5 %% of it) and whether --precision bf16 "
+        "may be used (by 1 %%)",
     )
     add_precision(parser, "what it costs and saves")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")

@@ -3,7 +3,7 @@
 Layers x -> tanh(W x + b) dt, plus x or [x, x] where a layer has a skip connection; a linear output. D never exists for
 all points, and the block of D that is symmetric (D[m, i] = D[i, m] for columns m, i among the axis columns) is kept
 once, with the two weights of the first layer added. With `bf16` the operands of the layers' matrix products are rounded
-to bfloat16 (8 bits of mantissa); moments, A, D, sums, activations and the output layer keep the precision of the moments.
+to bfloat16 (8 bits of mantissa); moments, A, D, sums, activations and the output layer keep their precision.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def panels(columns: Tensor, pairs: bool = False) -> Tensor:
 
 
 def fold(weight: Tensor, m: int, axis: list[int]) -> Tensor:
-    """First-layer weights [n_out, m * sum(axis)] -> [n_out, n_folded] for the lower triangle of each symmetric block."""
+    """First-layer weights [n_out, m * sum(axis)] -> [n_out, n_folded]: lower triangle of each symmetric block."""
     parts, start = [], 0
     for columns in axis:
         block = weight[:, start : start + m * columns].unflatten(1, (m, columns))
