@@ -150,6 +150,12 @@ def schedule(config: dict, minutes: float) -> dict:
     }
 
 
+def fixed(steps: int) -> dict:
+    """Keys of `training` for a given number of steps, as from `schedule`."""
+    every = max(1, steps // 10)
+    return {"numb_steps": steps, "disp_freq": every, "save_freq": every, "timing": None}
+
+
 def with_keys(config: dict, keys: dict) -> dict:
     """The input with keys of `training` added."""
     return {**config, "training": {**config["training"], **keys}}
@@ -162,10 +168,13 @@ def write_json(path: Path, content) -> None:
     os.replace(temporary, path)
 
 
-def run(folder: Path, config: dict, tests: dict[str, list], minutes: float, about: dict) -> dict:
+def run(
+    folder: Path, config: dict, tests: dict[str, list], minutes: float | None, about: dict, steps: int = 0
+) -> dict:  # fmt: skip
     """Train for `minutes`, freeze, test every set of `tests` on full grids; the result, also in folder/result.json.
 
     tests  {name of the set: systems}; about: what describes this run, kept in the result.
+    steps  train for so many steps instead; minutes is then None
     """
     from dcharge.config import normalize
     from dcharge.evaluate import test
@@ -177,18 +186,19 @@ def run(folder: Path, config: dict, tests: dict[str, list], minutes: float, abou
         say(f"{folder.name}: done before (delete {result_file} to repeat it)")
         return json.loads(result_file.read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"{folder.name}: {minutes:g} minutes")
+    say(f"{folder.name}: {steps} steps" if steps else f"{folder.name}: {minutes:g} minutes")
     restart = None
     if plan.is_file():
         content = json.loads(plan.read_text())
-        if content["config"] == config and content["minutes"] == minutes:
+        same = content["config"] == config and content["minutes"] == minutes
+        if same and (not steps or content["training"]["numb_steps"] == steps):
             restart = folder if (folder / "checkpoint").is_file() else None
         else:
             plan.unlink()
     if not plan.is_file():
         for old in [*folder.glob("model.ckpt*"), folder / "checkpoint", folder / "lcurve.out"]:
             old.unlink(missing_ok=True)
-        keys = schedule(config, minutes)
+        keys = fixed(steps) if steps else schedule(config, minutes)
         content = {"config": config, "minutes": minutes, "timing": keys.pop("timing"), "training": keys}
         write_json(plan, content)
     full = normalize(with_keys(config, content["training"]))

@@ -121,3 +121,18 @@ def test_learning_curves(data, tmp_path):
     profile = np.loadtxt(tmp_path / "runs/si_bulk-3x100/profile.csv", delimiter=",", skiprows=1)
     assert profile.shape == (12, 3) and profile[-1, 0] == pytest.approx(5.5)
     assert "6 of 6" in start("learning_curves/run.py", *options, "--out", tmp_path)
+
+
+def test_angular_orders(data, tmp_path):
+    """Four orders, at equal steps and at equal time; the second call repeats nothing."""
+    out = tmp_path / "out"
+    arguments = ["--data", data, "--steps", 4, "--points", 300, "--batch", 64, "--systems", "almg", "--out", out]
+    start("angular_order/run.py", *arguments)
+    seconds = json.loads((out / "almg/step_seconds.json").read_text())
+    results = json.loads((out / "angular_order.json").read_text())
+    assert [(r["l_max"], r["kind"]) for r in results] == [(k, kind) for k in range(4) for kind in ("steps", "time")]
+    for r in results:
+        steps = 4 if r["kind"] == "steps" else round(4 * seconds["1"] / seconds[str(r["l_max"])])
+        assert r["steps"] == steps and r["tests"]["test"]["pooled"]["nmae_percent"] > 0
+    assert (out / "angular_order.md").read_text().count("| almg |") == 4
+    assert "done before" in start("angular_order/run.py", *arguments)
