@@ -134,6 +134,103 @@ def gram_backward(s: System, dtype):
     return lambda: torch.ops.dcharge.gram_backward(*arguments), (), arguments
 
 
+def monomials(s: System) -> int:
+    """Unique Cartesian monomials of degree 0..2 at most: the compiled kernels end there."""
+    return (1, 4, 10)[degree(s)]
+
+
+def degree(s: System) -> int:
+    """l_max of the orbitals."""
+    return min(s.l_max, 2)
+
+
+def n_waves(s: System) -> int:
+    """Waves of the orbitals: 8 for the default width."""
+    return max(1, s.width // 3)
+
+
+def orbital_flops(s: System) -> float:
+    """Multiply-adds of orbital sums: an exponential (12) and all components for every wave of a pair, its geometry."""
+    return neighbours(s) * (n_waves(s) * (monomials(s) + 14) + 40)
+
+
+def features(s: System) -> int:
+    """Unique entries of the Gram matrices of all degrees."""
+    return (degree(s) + 1) * n_waves(s) * (n_waves(s) + 1) // 2
+
+
+def orbitals(s: System, dtype):
+    """coefficients, center, exponent, point_atom of a system, and its options."""
+    shape = (s.n_types, n_waves(s))
+    table = (s.rcut * random(shape, s.points, dtype, 11).sigmoid(), -random(shape, s.points, dtype, 12).sigmoid())
+    atom = torch.full((len(s.points),), -1, device=s.points.device)
+    atom[:1] = 0  # the first point of a random system lies on the first atom
+    return (random((len(s.atoms), n_waves(s)), s.points, dtype, 10), *table), atom, (s.rcut, 0.5, degree(s))
+
+
+def orbital_call(name: str, s: System, dtype, field: bool):
+    """(call, inputs, arguments) of an op that sums orbitals."""
+    from dcharge import ops
+
+    tensors, atom, (rcut, soft, l_max) = orbitals(s, dtype)
+    fields = (random((len(s.cell), monomials(s), n_waves(s)), s.points, dtype, 13),) if field else ()
+
+    def call(points, atoms, *floats):
+        geometry = (points, s.point_frame, atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+        options = dict(point_atom=atom, rcut=rcut, l_max=l_max, soft=soft, direction="unit")
+        return getattr(ops, name)(*geometry, *floats, **options)
+
+    geometry = (s.points, s.point_frame, s.atoms, s.atom_type, s.atom_frame, s.cell, s.pbc)
+    arguments = (*geometry, *tensors, atom, *fields, rcut, soft, l_max, True)
+    return call, (s.points, s.atoms, *tensors, *fields), arguments
+
+
+@op(flops=orbital_flops, traffic=lambda s, size: 32 + monomials(s) * n_waves(s) * size)
+def orbital_sums(s: System, dtype):
+    """Orbital sums, and through autograd orbital_sums_backward."""
+    return orbital_call("orbital_sums", s, dtype, False)
+
+
+@op(flops=lambda s: 2 * orbital_flops(s), traffic=lambda s, size: 56 + monomials(s) * n_waves(s) * size)
+def orbital_sums_backward(s: System, dtype):
+    """Called by itself, for its rate; all gradients at once."""
+    _, _, arguments = orbital_call("orbital_sums", s, dtype, False)
+    arguments = (random((len(s.points), monomials(s), n_waves(s)), s.points, dtype), *arguments, True, True)
+    return lambda: torch.ops.dcharge.orbital_sums_backward(*arguments), (), arguments
+
+
+@op(
+    flops=lambda s: monomials(s) * n_waves(s) * (n_waves(s) + 1) / 2,
+    traffic=lambda s, size: (monomials(s) * n_waves(s) + features(s)) * size,
+)
+def orbital_gram(s: System, dtype):
+    """Gram matrices of orbital sums, and through autograd orbital_gram_backward."""
+    from dcharge import ops
+
+    sums = random((len(s.points), monomials(s), n_waves(s)), s.points, dtype)
+    return ops.orbital_gram, (sums,), (sums,)
+
+
+@op(
+    flops=lambda s: monomials(s) * n_waves(s) * (n_waves(s) + 1),
+    traffic=lambda s, size: (2 * monomials(s) * n_waves(s) + features(s)) * size,
+)
+def orbital_gram_backward(s: System, dtype):
+    """Called by itself, for its rate."""
+    sums = random((len(s.points), monomials(s), n_waves(s)), s.points, dtype)
+    arguments = (random((len(s.points), features(s)), s.points, dtype, seed=9), sums)
+    return lambda: torch.ops.dcharge.orbital_gram_backward(*arguments), (), arguments
+
+
+@op(
+    flops=lambda s: orbital_flops(s) + monomials(s) * n_waves(s) * (n_waves(s) + 1) / 2,
+    traffic=lambda s, size: 32 + (features(s) + 2 * monomials(s) * n_waves(s)) * size,
+)
+def ead(s: System, dtype):
+    """The embedded-atom features, with a field in every frame."""
+    return orbital_call("ead", s, dtype, True)
+
+
 @op()
 def neighbors(s: System, dtype):
     """Atoms of frame 0 around its points; integers, so they must be the same."""

@@ -11,6 +11,13 @@ struct Radial {
   int64_t n_radial, l_max, n_types;
 };
 
+// Parameters of orbital sums, Angstrom.
+struct Orbitals {
+  double rcut, soft;
+  int64_t l_max, n_waves, n_types;
+  bool unit;  // monomials of vec/r~ instead of vec
+};
+
 // The seven tensors of every point op, contiguous, Angstrom.
 struct Geometry {
   int64_t n_points, n_atoms, n_frames;

@@ -19,7 +19,7 @@ struct TilePoints {
 // Atoms (images included) that may be within reach of a tile, sorted by type: those of type t are first[t]..first[t+1].
 struct Candidates {
   const double *x, *y, *z;
-  const int64_t* first;
+  const int64_t *first, *source;  // source: the atom of every candidate
 };
 
 // Coefficients of se_e2_a: c [n_types, l_max + 1, n_radial, m_padded] with zero padding, offset [m_padded] or null.
@@ -35,7 +35,7 @@ struct Contraction {
 // How the operands of the fitting net's products are held; sums are in the type of the network.
 enum class NetworkOperands { exact, rounded, bfloat16 };
 
-constexpr int64_t kPad = 16;         // columns are padded to this in scratch: the widest vector
+constexpr int64_t kPad = 16;          // columns are padded to this in scratch: the widest vector
 constexpr int64_t kNetworkRows = 48;  // points that the network treats together
 
 // Gram matrix of A = P.C + offset, folded, then layers x -> tanh(W x + b) dt (+ x or [x, x]) and a linear output.
@@ -50,6 +50,28 @@ struct Network {
   // layer by layer, panels [width_padded / 16][inputs_padded][16] of T; bfloat16: [..][inputs_padded / 2][16][2]
   const void* weights;
   const T* vectors;  // layer by layer bias and dt [width_padded] each; output weights [n_output][last_padded], bias
+};
+
+// Parameters of the orbitals of a call.
+template <class T>
+struct OrbitalTables {
+  const T* coefficients;       // [n_atoms, n_waves]
+  const T *center, *exponent;  // [n_types, n_waves]; the exponents in powers of two, alpha log2(e)
+  const int64_t* point_atom;   // [n_points] or null
+  const int64_t* point_frame;  // [n_points]
+  const T* field_sum;          // [n_frames, n_comp, n_waves] or null; for ead
+};
+
+// Where the adjoint of orbital sums puts its results for one tile.
+template <class T>
+struct OrbitalGradients {
+  bool positions, parameters;  // which of them are wanted
+  double* d_points;            // [*, 3], rows of the tile written
+  // written: [n_candidates, (parameters: n_waves) + (positions: 3)] for coefficients and position of every candidate
+  double* d_candidates;
+  // written: [n_types, 2, n_waves] sums of c u d and c u d^2, u = dL/d(c e) e with e the orbital and d = r~ - r_s
+  double* d_types;
+  T* lanes;  // scratch: as many vectors as d_candidates and d_types have numbers
 };
 
 template <class T>
@@ -71,6 +93,17 @@ struct KernelsOf {
   // moments [n, n_types, n_comp, n_radial] -> out [n, n_output]; scratch of network_scratch bytes
   void (*network)(const Network<T>&, const T* moments, int64_t n, T* out, void* scratch);
   size_t (*network_scratch)(const Network<T>&);
+  // orbitals, l_max <= kMostDegree: bytes of scratch, as above
+  size_t (*orbital_scratch)(const Orbitals&);
+  // out [*, n_comp, n_waves], or [*, (l_max + 1) n_waves (n_waves + 1) / 2] of ead; rows of the tile written
+  void (*orbital_sums)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out,
+                       void* scratch);
+  void (*ead)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out, void* scratch);
+  void (*orbital_sums_backward)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&,
+                                const T* grad, const OrbitalGradients<T>&, void* scratch);
+  // s [n, n_comp, n_waves] -> g, and its adjoint; l_max and n_waves from the orbitals
+  void (*orbital_gram)(const Orbitals&, int64_t n, const T* s, T* g, void* scratch);
+  void (*orbital_gram_backward)(const Orbitals&, int64_t n, const T* grad, const T* s, T* d_s, void* scratch);
 };
 
 struct Kernels {

@@ -200,7 +200,7 @@ void Plan::load(int64_t index, int64_t width, Tile& tile) const {
     tile.cz[at] = images.z[i];
     tile.source[at] = images.source[i];
   }
-  tile.atoms = {tile.cx.data(), tile.cy.data(), tile.cz.data(), tile.first.data()};
+  tile.atoms = {tile.cx.data(), tile.cy.data(), tile.cz.data(), tile.first.data(), tile.source.data()};
 }
 
 }  // namespace dcharge

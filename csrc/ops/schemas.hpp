@@ -4,6 +4,8 @@
 #define DCHARGE_GEOMETRY \
   "Tensor points, Tensor point_frame, Tensor atoms, Tensor atom_type, Tensor atom_frame, Tensor cell, Tensor pbc"
 #define DCHARGE_RADIAL "float rcut, float rcut_smth, float soft"
+#define DCHARGE_ORBITALS "Tensor coefficients, Tensor center, Tensor exponent, Tensor? point_atom"
+#define DCHARGE_ORBITAL_SHAPE "float rcut, float soft, int l_max, bool unit"
 
 namespace dcharge {
 
@@ -20,6 +22,12 @@ void define_ops(Library& m) {
   m.def(
       "moments_network(Tensor moments, Tensor coefficients, Tensor offset, int m, int[] axis, bool per_l, "
       "Tensor weights, Tensor vectors, int[] widths, int[] skips, int n_output, bool bf16) -> Tensor");
+  m.def("orbital_sums(" DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS ", " DCHARGE_ORBITAL_SHAPE ") -> Tensor");
+  m.def("orbital_sums_backward(Tensor grad, " DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS ", " DCHARGE_ORBITAL_SHAPE
+        ", bool positions, bool parameters) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("orbital_gram(Tensor sums) -> Tensor");
+  m.def("orbital_gram_backward(Tensor grad, Tensor sums) -> Tensor");
+  m.def("ead(" DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS ", Tensor? field_sum, " DCHARGE_ORBITAL_SHAPE ") -> Tensor");
   m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
 }
 

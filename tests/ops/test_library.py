@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from cases import N_TYPES, RADIAL, case
+from orbital_cases import parameters
 
-from dcharge.ops import gram, kernels, library, radial_moments, se_e2_a
+from dcharge.ops import ead, gram, kernels, library, radial_moments, se_e2_a
 
 LENGTHS = tuple(RADIAL.values())
 
@@ -18,16 +19,23 @@ def op_inputs(requires_grad):
     points, atoms = c.points[:4].clone(), c.atoms.clone()
     a = torch.randn(3, 4, 6, dtype=torch.float64)
     p = torch.randn(4, N_TYPES, 4, 3, dtype=torch.float64)
-    for t in (points, atoms, a):
+    orbitals = parameters(len(atoms), 3)
+    for t in (points, atoms, a, *orbitals):
         t.requires_grad_(requires_grad)
     geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
-    fixed = tuple(t.detach() for t in geometry)
+    fixed, fixed_orbitals = (tuple(t.detach() for t in tensors) for tensors in (geometry, orbitals))
+    index, shape = torch.tensor([-1, 0, 1, -1]), (4.0, 0.3, 1, True)
     return {
         "radial_moments": (*geometry, *LENGTHS, 3, 1, N_TYPES, torch.float64),
         "radial_moments_backward": (p, *fixed, *LENGTHS, 3, 1, N_TYPES),  # its derivative is not traceable
         "se_e2_a": (*fixed, torch.randn(N_TYPES, 2, 3, 8), None, *LENGTHS, [4], False),
         "gram": (a, [4], False),
         "gram_backward": (torch.randn(3, 24, dtype=torch.float64), a, [4], False),
+        "orbital_sums": (*geometry, *orbitals, index, *shape),
+        "orbital_sums_backward": (p[:, 0], *fixed, *fixed_orbitals, index, *shape, True, True),
+        "orbital_gram": (a,),
+        "orbital_gram_backward": (torch.randn(3, 42, dtype=torch.float64), a),
+        "ead": (*fixed, *fixed_orbitals, index, torch.randn(1, 4, 3, dtype=torch.float64), *shape),
         "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
     }
 
@@ -49,6 +57,21 @@ def test_compile(compiled):
         p = radial_moments(*geometry, **RADIAL, n_radial=5, l_max=1, n_types=N_TYPES, out_dtype=torch.float64)
         return d.square().mean() + gram(p[:, 0], 3).sum()
 
+    check_compiled(f, inputs)
+
+
+def test_compile_orbitals(compiled):
+    c = case("skewed")
+    inputs = [t.clone().requires_grad_() for t in (c.points, c.atoms, *parameters(len(c.atoms), 3))]
+
+    def f(points, atoms, *orbitals):
+        geometry = (points, c.point_frame, atoms, *c.geometry[3:])
+        return ead(*geometry, *orbitals, rcut=4.0, l_max=2, soft=0.3, direction="raw").square().mean()
+
+    check_compiled(f, inputs)
+
+
+def check_compiled(f, inputs):
     traced = torch.compile(f, fullgraph=True, backend="aot_eager")
     for x, y in zip(torch.autograd.grad(traced(*inputs), inputs), torch.autograd.grad(f(*inputs), inputs), strict=True):
         assert torch.allclose(x, y)

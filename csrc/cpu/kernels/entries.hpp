@@ -28,5 +28,22 @@ void network(const Network<T>&, const T* moments, int64_t n, T* out, void* scrat
 template <class T>
 size_t network_scratch(const Network<T>&);
 
+template <class T>
+void orbital_sums(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out,
+                  void* scratch);
+
+template <class T>
+void orbital_sums_backward(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&,
+                           const T* grad, const OrbitalGradients<T>&, void* scratch);
+
+template <class T>
+void ead(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out, void* scratch);
+
+template <class T>
+void orbital_gram(const Orbitals&, int64_t n, const T* s, T* g, void* scratch);
+
+template <class T>
+void orbital_gram_backward(const Orbitals&, int64_t n, const T* grad, const T* s, T* d_s, void* scratch);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

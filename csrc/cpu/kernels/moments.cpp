@@ -1,33 +1,11 @@
 // radial_moments and its adjoint on the CPU.
 #include "cpu/kernels/entries.hpp"
 #include "cpu/kernels/group.hpp"
+#include "cpu/kernels/rows.hpp"
 
 namespace dcharge {
 namespace DCHARGE_ISA {
 namespace {
-
-// rows b of acc [n_radial][lane] -> out[lane][b], through square transposes in registers.
-template <class T>
-void store_rows(const Vec<T>* acc, int64_t n_radial, int n_lanes, T* const* out) {
-  constexpr int W = kLanes<T>;
-  for (int64_t b = 0; b < n_radial; b += W) {
-    Vec<T> r[W];
-    for (int i = 0; i < W; ++i) {
-      r[i] = acc[b + i];
-    }
-    transpose<T>(r);
-    if (n_lanes == W && b + W <= n_radial) {
-      for (int i = 0; i < W; ++i) {
-        store<T>(out[i] + b, r[i]);
-      }
-    } else {
-      int64_t count = n_radial - b < W ? n_radial - b : W;
-      for (int i = 0; i < n_lanes; ++i) {
-        __builtin_memcpy(out[i] + b, &r[i], count * sizeof(T));
-      }
-    }
-  }
-}
 
 template <class T, int L>
 void moments_of(const Radial& radial, const TilePoints& points, const Candidates& atoms, T* out, void* scratch) {
@@ -55,27 +33,6 @@ void moments_of(const Radial& radial, const TilePoints& points, const Candidates
           rows[i] += n_radial;
         }
       }
-    }
-  }
-}
-
-// grad[lane][b] -> acc[b][lane] and b * acc[b][lane]; lanes that are not in use get zero.
-template <class T>
-void load_rows(const T* const* grad, int64_t n_radial, int n_lanes, Vec<T>* acc, Vec<T>* scaled) {
-  constexpr int W = kLanes<T>;
-  for (int64_t b = 0; b < n_radial; b += W) {
-    Vec<T> r[W];
-    int64_t count = n_radial - b < W ? n_radial - b : W;
-    for (int i = 0; i < W; ++i) {
-      r[i] = Vec<T>{};
-      if (i < n_lanes) {
-        __builtin_memcpy(&r[i], grad[i] + b, count * sizeof(T));
-      }
-    }
-    transpose<T>(r);
-    for (int i = 0; i < W; ++i) {
-      acc[b + i] = r[i];
-      scaled[b + i] = static_cast<T>(b + i) * r[i];
     }
   }
 }
@@ -132,7 +89,10 @@ void backward_of(const Radial& radial, const TilePoints& points, const Candidate
             for (int i = 0; i < g.n; ++i) {
               rows[i] = grad + (points.row[start + i] * radial.n_types + t) * row + k * n_radial;
             }
-            load_rows<T>(rows, n_radial, g.n, acc + k * stride, scaled + k * stride);
+            load_rows<T>(rows, n_radial, g.n, acc + k * stride);
+            for (int64_t b = 0; b < n_radial; ++b) {
+              scaled[k * stride + b] = static_cast<T>(b) * acc[k * stride + b];
+            }
           }
         }
         for (int i = 0; i < n; ++i) {

@@ -1,8 +1,9 @@
 // The table of kernels of the instruction set this file is compiled for.
 #include "core/bases.hpp"
+#include "core/orbitals.hpp"
 #include "cpu/kernels/entries.hpp"
 #include "cpu/kernels/gram.hpp"
-#include "cpu/kernels/vec.hpp"
+#include "cpu/kernels/stream.hpp"
 
 namespace dcharge {
 namespace DCHARGE_ISA {
@@ -18,9 +19,30 @@ size_t scratch(const Radial& r, int64_t m_padded) {
 }
 
 template <class T>
+size_t orbital_scratch(const Orbitals& o) {
+  int64_t sums = n_monomials(static_cast<int>(o.l_max)) * o.n_waves;
+  int64_t features = (o.l_max + 1) * o.n_waves * (o.n_waves + 1) / 2;
+  // two sets of sums and one of features (Gram matrix, backward), weights of a buffer of atoms (backward)
+  return (2 * (sums + kPad) + features + kPad + kBuffer * o.n_waves) * sizeof(Vec<T>);
+}
+
+template <class T>
 constexpr KernelsOf<T> kernels_of() {
-  return {kLanes<T>, scratch<T>,          moments<T>, moments_backward<T>, se_e2_a<T>,
-          gram<T>,   gram_backward<T>, network<T>, network_scratch<T>};
+  return {kLanes<T>,
+          scratch<T>,
+          moments<T>,
+          moments_backward<T>,
+          se_e2_a<T>,
+          gram<T>,
+          gram_backward<T>,
+          network<T>,
+          network_scratch<T>,
+          orbital_scratch<T>,
+          orbital_sums<T>,
+          ead<T>,
+          orbital_sums_backward<T>,
+          orbital_gram<T>,
+          orbital_gram_backward<T>};
 }
 
 }  // namespace

@@ -33,11 +33,13 @@ template <>
 struct VecOf<float> {
   using V = Vf;
   using Index = int32_t;
+  typedef uint32_t Bits __attribute__((vector_size(kBytes)));
 };
 template <>
 struct VecOf<double> {
   using V = Vd;
   using Index = int64_t;
+  typedef uint64_t Bits __attribute__((vector_size(kBytes)));
 };
 template <class T>
 using Vec = typename VecOf<T>::V;

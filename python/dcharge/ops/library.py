@@ -17,6 +17,11 @@ COMPILED = (
     "se_e2_a",
     "gram",
     "gram_backward",
+    "orbital_sums",
+    "orbital_sums_backward",
+    "orbital_gram",
+    "orbital_gram_backward",
+    "ead",
     "moments_network",
     "neighbors",
 )

@@ -17,11 +17,13 @@ from torch import Tensor
 from .bases import cartesian_monomials, n_monomials, safe_norm
 from .check import check_geometry, check_integer, check_range, check_tensor
 from .geometry import shifted
+from .library import compiled_for, loaded
 from .neighbors import neighbors
 
 DIRECTIONS = ("raw", "unit")
 PAIRS_PER_BLOCK = 1 << 16
 SELF_DISTANCE = 1e-3
+MOST_DEGREE = 2  # of the compiled kernels; the reference answers beyond
 
 
 def orbital_sums(
@@ -60,7 +62,9 @@ def orbital_sums(
     geometry = (points, point_frame, atoms, atom_type, atom_frame, cell, pbc)
     check_orbitals(*geometry, coefficients, center, exponent, point_atom, rcut, l_max, soft, direction)
     options = (float(rcut), float(soft), l_max, direction == "unit")
-    return orbital_sums_reference(*geometry, coefficients, center, exponent, point_atom, *options)
+    has_kernel = compiled_for(points.device) and l_max <= MOST_DEGREE
+    compute = torch.ops.dcharge.orbital_sums if has_kernel else orbital_sums_reference
+    return compute(*geometry, coefficients, center, exponent, point_atom, *options)
 
 
 def check_orbitals(
@@ -139,3 +143,60 @@ def pair_terms(vector: Tensor, rcut: float, soft: float, l_max: int, unit: bool)
     r_soft = (square + soft * soft).sqrt() if soft > 0 else safe_norm(vector)
     monomials = cartesian_monomials(vector / r_soft[:, None] if unit else vector, l_max)
     return monomials * cutoff_function(square, rcut)[:, None], r_soft
+
+
+def _register():
+    lib = "dcharge::orbital_sums"
+
+    @torch.library.register_fake(lib)
+    def _(
+        points, point_frame, atoms, types, frames, cell, pbc, c, center, exponent, point_atom, rcut, soft, l_max, unit
+    ):
+        return c.new_empty((points.shape[0], n_monomials(l_max), c.shape[1]))
+
+    @torch.library.register_fake(lib + "_backward")
+    def _(grad, points, point_frame, atoms, types, frames, cell, pbc, c, center, exponent, *rest):
+        *_, positions, parameters = rest
+        places = [t.new_empty((t.shape[0] if positions else 0, 3)) for t in (points, atoms)]
+        return *places, *[t.new_empty((t.shape[0] if parameters else 0, t.shape[1])) for t in (c, center, exponent)]
+
+    def save(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:11])
+        ctx.options = inputs[11:]
+
+    def backward(ctx, grad):
+        needs = ctx.needs_input_grad
+        positions, parameters = needs[0] or needs[2], any(needs[7:10])
+        found = torch.ops.dcharge.orbital_sums_backward(grad, *ctx.saved_tensors, *ctx.options, positions, parameters)
+        d_points, d_atoms = found[:2] if positions else (None, None)
+        return d_points, None, d_atoms, *[None] * 4, *(found[2:] if parameters else [None] * 3), *[None] * 5
+
+    torch.library.register_autograd(lib, backward, setup_context=save)
+
+    def save_backward(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:12])
+        ctx.options = inputs[12:]
+
+    def double_backward(ctx, *grads):
+        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
+        *options, positions, parameters = ctx.options
+        tensors = list(ctx.saved_tensors)
+        floats = [0, 1, 3, 8, 9, 10]  # grad, points, atoms, coefficients, center, exponent
+        with torch.enable_grad():
+            for i in floats:
+                tensors[i] = tensors[i].detach().requires_grad_()
+            wanted = [tensors[i] for i in (floats[1:3] if positions else []) + (floats[3:] if parameters else [])]
+            weights = (*(grads[:2] if positions else ()), *(grads[2:] if parameters else ()))
+            sums = orbital_sums_reference(*tensors[1:], *options)
+            first = torch.autograd.grad(sums, wanted, tensors[0], create_graph=True)
+            second = torch.autograd.grad(first, [tensors[i] for i in floats], weights, materialize_grads=True)
+        out = [None] * 18
+        for i, value in zip(floats, second, strict=True):
+            out[i] = value
+        return tuple(out)
+
+    torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
+
+
+if loaded():
+    _register()

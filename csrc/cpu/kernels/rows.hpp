@@ -1,0 +1,55 @@
+// Between vectors of lanes and rows of memory, one row per lane.
+#pragma once
+
+#include "cpu/kernels/vec.hpp"
+
+namespace dcharge {
+namespace DCHARGE_ISA {
+namespace {
+
+// acc[i][lane] -> out[lane][i] for i < n, through square transposes in registers; acc is read up to padded(n).
+template <class T>
+void store_rows(const Vec<T>* acc, int64_t n, int n_lanes, T* const* out) {
+  constexpr int W = kLanes<T>;
+  for (int64_t b = 0; b < n; b += W) {
+    Vec<T> r[W];
+    for (int i = 0; i < W; ++i) {
+      r[i] = acc[b + i];
+    }
+    transpose<T>(r);
+    if (n_lanes == W && b + W <= n) {
+      for (int i = 0; i < W; ++i) {
+        store<T>(out[i] + b, r[i]);
+      }
+    } else {
+      int64_t count = n - b < W ? n - b : W;
+      for (int i = 0; i < n_lanes; ++i) {
+        __builtin_memcpy(out[i] + b, &r[i], count * sizeof(T));
+      }
+    }
+  }
+}
+
+// rows[lane][i] -> acc[i][lane] for i < n, acc is written up to padded(n); lanes that are not in use get zero.
+template <class T>
+void load_rows(const T* const* rows, int64_t n, int n_lanes, Vec<T>* acc) {
+  constexpr int W = kLanes<T>;
+  for (int64_t b = 0; b < n; b += W) {
+    Vec<T> r[W];
+    int64_t count = n - b < W ? n - b : W;
+    for (int i = 0; i < W; ++i) {
+      r[i] = Vec<T>{};
+      if (i < n_lanes) {
+        __builtin_memcpy(&r[i], rows[i] + b, count * sizeof(T));
+      }
+    }
+    transpose<T>(r);
+    for (int i = 0; i < W; ++i) {
+      acc[b + i] = r[i];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace DCHARGE_ISA
+}  // namespace dcharge
