@@ -32,7 +32,7 @@ def test_dry_run(tmp_path, capsys):
 
 
 def test_every_op_is_checked():
-    assert set(library.COMPILED) == set(ops.OPS)
+    assert set(library.COMPILED) - set(library.CPU_ONLY) == set(ops.OPS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
