@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny import SKEWED, density, distances, structure
 
+from dcharge.dataset import tell_sample
 from dcharge.density import Density, PointDensity
 from dcharge.errors import InputError
 from dcharge.grid import Grid
@@ -17,7 +18,7 @@ ALL = {
     "stratified": Stratified(200),
     "shells": Stratified(200, shells=(0.6, 1.0, 1.4), near_fraction=0.5),
     "targeted": Targeted(200, sigma=30.0),
-    "targeted_sharp": Targeted(200, sigma=3.0, uniform_ratio=0.5),
+    "targeted_sharp": Targeted(200, sigma=3.0, uniform_share=0.5),
 }
 each = pytest.mark.parametrize("sampler", ALL.values(), ids=ALL)
 
@@ -126,10 +127,10 @@ def test_stratified_fills_up_from_where_points_are(rho):
 
 def test_targeted_never_aims_at_zero_density():
     values = np.concatenate([np.zeros(500), np.full(500, 0.2)])
-    index, weight = Targeted(300, uniform_ratio=0.0)(with_values(values), rng())
+    index, weight = Targeted(300, uniform_share=0.0)(with_values(values), rng())
     assert len(index) == 300 and (index >= 500).all()
     np.testing.assert_allclose(weight, 1.0)
-    index, _ = Targeted(700, uniform_ratio=0.0)(with_values(values), rng())  # more than there are: topped up uniformly
+    index, _ = Targeted(700, uniform_share=0.0)(with_values(values), rng())  # more than there are: topped up uniformly
     assert len(index) == 700 and np.count_nonzero(index >= 500) == 500
 
 
@@ -142,10 +143,10 @@ def test_targeted_in_log_space():
     """Densities whose probability underflows still have an order, and nothing overflows."""
     with np.errstate(divide="raise", over="raise", invalid="raise"):
         values = np.array([1e-160, 1e-30, 1e-3, 0.9e-3, 0.8e-3, 0.7e-3, 0.0])
-        index, weight = Targeted(2, sigma=30.0, uniform_ratio=0.0)(with_values(values), rng())
+        index, weight = Targeted(2, sigma=30.0, uniform_share=0.0)(with_values(values), rng())
     assert set(index) <= {2, 3, 4, 5} and np.isfinite(weight).all()
     # between n and n/2 the logarithm of the probability falls by 3/(2 sigma^2 n^2) = 1667
-    index, _ = Targeted(1, sigma=30.0, uniform_ratio=0.0)(with_values(np.array([0.5e-3, 1e-3])), rng())
+    index, _ = Targeted(1, sigma=30.0, uniform_share=0.0)(with_values(np.array([0.5e-3, 1e-3])), rng())
     assert index.tolist() == [1]
 
 
@@ -155,10 +156,56 @@ def test_targeted_is_even_in_the_density():
     assert np.array_equal(a, b)
 
 
+def test_targeted_draws_as_often_as_the_formula_says():
+    """A million draws without replacement: the histogram over density classes is that of the inclusion probability,
+    which is proportional to P where few points are drawn."""
+    classes = np.geomspace(0.008, 0.5, 40)
+    values = np.tile(classes, 2500)  # 1e5 points
+    p = np.exp(-1 / (2 * 30.0**2 * classes**2))
+    pi = inclusion_probability(-1 / (2 * 30.0**2 * values**2), 10_000)[:40]
+    rho, sampler = with_values(values), Targeted(10_000, sigma=30.0, uniform_share=0.0)
+    histogram = np.zeros(40)
+    for seed in range(100):
+        histogram += np.bincount(sampler(rho, rng(seed))[0] % 40, minlength=40)
+    expected = 100 * 2500 * pi
+    assert histogram.sum() == 1e6 and expected.sum() == pytest.approx(1e6)
+    chi2 = ((histogram - expected) ** 2 / (expected * (1 - pi))).sum()
+    assert 10 < chi2 < 90  # 39 degrees of freedom
+    share = histogram / histogram.sum()
+    # P itself, but for what is not put back
+    np.testing.assert_allclose(share[p > 0.1], (p / p.sum())[p > 0.1], rtol=pi.max())
+    few = inclusion_probability(-1 / (2 * 30.0**2 * values**2), 100)[:40]
+    np.testing.assert_allclose(few / p, 100 / (2500 * p.sum()), rtol=2e-3)
+
+
+def test_width_of_a_response():
+    """Half of the largest probability at a quantile of |response|: a hundred times weaker, the same sample."""
+    values = np.random.default_rng(0).normal(0, 1e-3, 2000)
+    values[:200] = 0
+    weak, strong = with_values(values), with_values(100 * values)
+    weak.kind = strong.kind = "response"
+    a, b = Targeted(300)(weak, rng()), Targeted(300)(strong, rng())
+    assert np.array_equal(a[0], b[0])
+    np.testing.assert_allclose(a[1], b[1], rtol=1e-9)
+    size = np.abs(values)
+    sigma = Targeted(300).width(size, "response")
+    q = 1 / (1.17741 * sigma)
+    assert np.mean(size[200:] < q) == pytest.approx(0.7, abs=1e-3)
+    assert np.exp(-1 / (2 * sigma**2 * q**2)) == pytest.approx(0.5, rel=1e-4)
+    assert Targeted(300).width(size, "density") == 30 and Targeted(300, sigma=5.0).width(size, "response") == 5
+    # the width for densities would take the largest peaks alone
+    flat, peaked = (size[s(weak, rng())[0]] for s in (Targeted(300, uniform_share=0), Targeted(300, 30.0, 0)))
+    assert np.median(peaked) > 1.3 * np.median(flat)
+    weak.values[:] = 0
+    index, weight = Targeted(300)(weak, rng())
+    assert len(index) == 300
+    np.testing.assert_allclose(weight, 1)
+
+
 def test_inclusion_probability_is_the_frequency():
     """Monte Carlo of the sampler: how often every point is drawn, and its weight."""
     values = np.random.default_rng(0).uniform(0.003, 0.05, 60)
-    rho, sampler, trials = with_values(values), Targeted(20, sigma=30.0, uniform_ratio=0.3), 4000
+    rho, sampler, trials = with_values(values), Targeted(20, sigma=30.0, uniform_share=0.3), 4000
     count, weight = np.zeros(60), np.full(60, np.nan)
     for seed in range(trials):
         index, w = sampler(rho, rng(seed))
@@ -197,16 +244,23 @@ def test_inclusion_probability_of_extreme_rates():
 
 def test_clipping_is_told(said):
     values = np.concatenate([np.full(995, 0.3), np.full(5, 1e-3)])
-    sampler = Targeted(300, sigma=30.0, uniform_ratio=0.02, max_weight=3.0)
+    sampler = Targeted(300, sigma=30.0, uniform_share=0.02, max_weight=3.0)
     found = [sampler(with_values(values), rng(s)) for s in range(30)]
     rare = [w for i, w in found if (i >= 995).any()]
     assert rare and all(w.max() <= 3.0 * 1.2 and w.mean() == pytest.approx(1.0) for w in rare)
-    assert "% of the weights clipped at 3" in said()
+    drawn, clipped = sampler.clipped
+    assert drawn == 9000 and clipped == sum(np.count_nonzero(i >= 995) for i, _ in found)
+    tell_sample("targeted", sampler, np.repeat(np.arange(30), 300), np.concatenate([w for _, w in found]))
+    assert f"; {clipped / 90:.2g} % of the weights clipped at 3 times the mean" in said()
 
 
-def test_no_clipping_nothing_told(said, rho):
-    Targeted(300)(rho, rng())
-    assert not said()
+def test_effective_sample_size_is_told(said):
+    """Kish's: (sum w)^2 / sum w^2, a mean over frames."""
+    tell_sample("random", Random(10), np.repeat([0, 1], [10, 4]), np.repeat([1.0, 1.8, 0.2], [10, 2, 2]))
+    expected = (10 + 16 / (2 * 1.8**2 + 2 * 0.2**2)) / 2
+    assert said() == (
+        f"random sampler: effective sample size {expected:.0f} of 7 points of a frame; 1 frame of 2 with fewer than 10"
+    )
 
 
 def test_point_data_keep_their_weights(rho):
@@ -230,7 +284,7 @@ def test_from_the_input():
     config = {"type": "stratified", "points_per_frame": 10, "shells": [0.5, 1.0], "near_fraction": 0.3}
     assert make_sampler(config) == Stratified(10, (0.5, 1.0), 0.3)
     assert make_sampler({"type": "random", "points_per_frame": 4}) == Random(4)
-    config = {"type": "targeted", "points_per_frame": 9, "sigma": 2.0, "uniform_ratio": 0.1, "max_weight": 7.0}
+    config = {"type": "targeted", "points_per_frame": 9, "sigma": 2.0, "uniform_share": 0.1, "max_weight": 7.0}
     assert make_sampler(config) == Targeted(9, 2.0, 0.1, 7.0)
 
 

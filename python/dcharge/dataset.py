@@ -13,7 +13,7 @@ from .batch import Batch
 from .errors import InputError, counted, log, say_once
 from .io import open_system
 from .progress import track
-from .sampling import Random, Stratified, draw
+from .sampling import Random, Stratified, draw, effective_size
 from .structure import Structure
 
 
@@ -101,6 +101,22 @@ def load_samples(frames, sampler, seed: int, type_map, target: str, calibration:
     return _collect(structures, drawn), _collect(structures, extra) if calibration else None
 
 
+def tell_sample(name: str, sampler, frame, weight) -> None:
+    """Log what a sampler did: effective sample size, frames with fewer points than asked for, weights clipped.
+
+    name: its type; frame # [n] int64, weight # [n]: of the points drawn
+    """
+    counts = np.bincount(frame)
+    effective = np.mean([effective_size(w) for w in np.split(weight, np.cumsum(counts)[:-1])])
+    text = f"{name} sampler: effective sample size {effective:.0f} of {counts.mean():.0f} points of a frame"
+    if np.any(short := counts < sampler.points_per_frame):
+        text += f"; {counted(int(short.sum()), 'frame')} of {len(counts)} with fewer than {sampler.points_per_frame}"
+    if clipped := getattr(sampler, "clipped", [0, 0])[1]:
+        share = 100 * clipped / sampler.clipped[0]
+        text += f"; {share:.2g} % of the weights clipped at {sampler.max_weight:g} times the mean"
+    log.info(text)
+
+
 def _collect(structures, drawn) -> Samples:
     counts = torch.tensor([len(d[0]) for d in drawn], dtype=torch.int64)
     points, target, weight = (torch.as_tensor(np.concatenate(x)) for x in zip(*drawn, strict=True))
@@ -120,6 +136,7 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
         raise InputError("training/training_data/systems: no frame found")
     samples, calibration = load_samples(frames, sampler, seed, type_map, target, calibration=50_000)
     log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
+    tell_sample(training["sampler"]["type"], sampler, samples.frame.numpy(), samples.weight.numpy())
 
     section = training["validation_data"]
     known = {(os.path.realpath(f.path), f.name) for f in frames}

@@ -6,14 +6,16 @@ estimate of the mean over the whole grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import InputError, log
+from .errors import InputError
 from .structure import Structure, complete_cell
 
 CHUNK = 65536
+DENSITY_SIGMA = 30.0  # Angstrom^3/e, of Focassio et al. and of Feng et al. for molecules
+HALF = np.sqrt(2.0 * np.log(2.0))  # 1.177: exp(-x^2/2) = 1/2
 
 
 def nearest_nucleus(structure: Structure, points_of, n_points: int) -> np.ndarray:
@@ -105,27 +107,47 @@ class Stratified:
 
 @dataclass(frozen=True)
 class Targeted:
-    """Targeted sampling (TS): probability ~ exp(-1/(2 sigma^2 n^2)), without replacement, mixed with a uniform share.
+    """Targeted sampling (TS): probability ~ exp(-1/(2 sigma^2 n^2)), without replacement, joined with a uniform share.
 
-    sigma          Angstrom^3/e; half of the largest probability at n = 1/(1.177 sigma)
-    uniform_ratio  share of the points drawn uniformly, so that no region is left out
-    max_weight     weights are clipped at this multiple of the mean; the clipped share is logged
+    sigma          Angstrom^3/e; half of the largest probability at |n| = 1/(1.177 sigma). None: 30 for a density, and
+                   for a response the value that puts this half at `quantile` of the frame's |n|, zeros apart
+    uniform_share  share of the points that is drawn uniformly from those the rule above has not taken: the two draws
+                   are disjoint and together `points_per_frame`, and no region is left out
+    max_weight     weights are clipped at this multiple of the mean; `clipped` counts how many
+    quantile       from 0 to 1, see sigma
+    Only |n| counts: of a response the sign does not matter, and small negative values of a PAW density are as rare as
+    their size. Where n = 0 the probability is zero: such points come with the uniform share alone, or where all others
+    are taken.
     Feng, Zhang, Jiang (FIREANN density), Eq. 5; weighted sampling without replacement by exponential
     races in log space (Efraimidis and Spirakis 2006). The weight is 1/pi, pi the inclusion probability.
     """
 
     points_per_frame: int
-    sigma: float = 30.0
-    uniform_ratio: float = 0.2
+    sigma: float | None = None
+    uniform_share: float = 0.2
     max_weight: float = 50.0
+    quantile: float = 0.7
+    # [points drawn, weights clipped] so far
+    clipped: list = field(default_factory=lambda: [0, 0], init=False, repr=False, compare=False)
+
+    def width(self, values: np.ndarray, kind: str) -> float:
+        """sigma for a frame, Angstrom^3/e. values # [n] |n| in e/Angstrom^3; kind: "density" or "response"."""
+        if self.sigma is not None:
+            return self.sigma
+        if kind == "density":
+            return DENSITY_SIGMA
+        values = values[values > 0]
+        # a response without any value is drawn uniformly, whatever the width
+        return 1.0 / (HALF * np.quantile(values, self.quantile)) if len(values) else DENSITY_SIGMA
 
     def __call__(self, density, rng):
         """Density or PointDensity, numpy Generator -> index [n] int64 (sorted), weight [n] float64."""
         values = np.abs(density.values_at(slice(None))[0].astype(np.float64))
         n_all, n_total = len(values), min(self.points_per_frame, len(values))
+        sigma = self.width(values, density.kind)
         with np.errstate(divide="ignore", over="ignore"):
-            logp = -1.0 / (2.0 * self.sigma**2 * values**2)  # -inf where the density vanishes
-        n_uniform = int(round(self.uniform_ratio * n_total))
+            logp = -1.0 / (2.0 * sigma**2 * values**2)  # -inf where the density vanishes
+        n_uniform = int(round(self.uniform_share * n_total))
         n_target = min(n_total - n_uniform, int(np.count_nonzero(logp > -700)))
         n_uniform = n_total - n_target
         race = logp - np.log(rng.standard_exponential(n_all))
@@ -137,9 +159,10 @@ class Targeted:
         pi = pi + (1.0 - pi) * n_uniform / max(n_all - n_target, 1)
         index = np.sort(index)
         weight = _normalised(1.0 / pi[index])
-        clipped = weight > self.max_weight
-        if clipped.any():
-            log.info(f"targeted sampler: {100 * clipped.mean():.2f} % of the weights clipped at {self.max_weight:g}")
+        high = weight > self.max_weight
+        self.clipped[0] += len(weight)
+        self.clipped[1] += int(np.count_nonzero(high))
+        if high.any():
             weight = _normalised(np.minimum(weight, self.max_weight))
         return index, weight
 
@@ -155,18 +178,27 @@ def inclusion_probability(logp: np.ndarray, n: int) -> np.ndarray:
     if n >= np.count_nonzero(positive):
         return positive.astype(np.float64)
     rate = logp[positive]
-
-    def probability(log_t):
-        return -np.expm1(-np.exp(np.minimum(rate + log_t, 700.0)))
-
     # at t = n/sum(rates) the sum is at most n, at t = 40/smallest rate it is the number of items
     low, high = np.log(n) - np.logaddexp.reduce(rate), np.log(40.0) - rate.min()
-    while high - low > 1e-9:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if probability(middle).sum() < n else (low, middle)
+    log_t = low
+    for _ in range(200):  # Newton for log(sum) against log(t), halving where it leaves the bracket
+        x = np.exp(np.minimum(rate + log_t, 700.0))
+        pi = -np.expm1(-x)
+        total = pi.sum()
+        low, high = (log_t, high) if total < n else (low, log_t)
+        if abs(total - n) <= 1e-10 * n or high - low < 1e-12:
+            break
+        slope = (x * np.exp(-x)).sum() / total
+        step = np.log(n / total) / slope if slope > 0 else np.inf
+        log_t = log_t + step if low < log_t + step < high else 0.5 * (low + high)
     out = np.zeros(len(logp))
-    out[positive] = probability(high)
+    out[positive] = pi
     return out
+
+
+def effective_size(weight: np.ndarray) -> float:
+    """Number of equally weighted points that would tell as much: (sum w)^2 / sum w^2 (Kish)."""
+    return float(weight.sum() ** 2 / np.square(weight).sum()) if len(weight) else 0.0
 
 
 SAMPLERS = {"random": Random, "stratified": Stratified, "targeted": Targeted}

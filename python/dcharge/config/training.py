@@ -35,6 +35,7 @@ SHELLS = Rule(
     "a list of one or more positive, increasing numbers",
     {"minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
 )
+WIDTH = Rule(lambda v: v is None or v > 0, "a positive number", {"exclusiveMinimum": 0})
 DEVICE = Rule(is_device, DEVICES, {"pattern": r"^(auto|cpu|cuda(:\d+)?)$"}, ("auto", "cpu", "cuda"))
 PBC = Rule(
     lambda v: v is None or (len(v) == 3 and all(b in (0, 1) for b in v)),
@@ -172,8 +173,25 @@ def sampler() -> Argument:
         choice(
             "targeted",
             [
-                key("sigma", float, 30.0, "Width in Angstrom^3/e: probability ~ exp(-1/(2 sigma^2 rho^2)).", POSITIVE),
-                key("uniform_ratio", float, 0.2, "Share of the points drawn uniformly.", FRACTION),
+                key(
+                    "sigma",
+                    [float, None],
+                    None,
+                    "Width in Angstrom^3/e: probability ~ exp(-1/(2 sigma^2 rho^2)), half of the largest one at "
+                    "1/(1.177 sigma). null: 30 for densities; for responses 1/(1.177 q), with q the `quantile` of a "
+                    "frame's absolute response.",
+                    WIDTH,
+                ),
+                key("quantile", float, 0.7, "The share of points with a response below q.", INSIDE_UNIT),
+                key(
+                    "uniform_share",
+                    float,
+                    0.2,
+                    "Share of the points drawn uniformly, from those that are not drawn by the density; with 0 some "
+                    "regions are never seen.",
+                    FRACTION,
+                    alias=["uniform_ratio"],
+                ),
                 key("max_weight", float, 50.0, "Largest importance weight, in units of the mean.", POSITIVE),
             ],
             "By the density: vacuum is rarely drawn.",
