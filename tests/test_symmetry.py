@@ -115,6 +115,14 @@ def test_rattled():
     assert count(s, (12, 12, 12))[0] == 192
 
 
+def test_a_long_search_is_announced(monkeypatch, said):
+    operations(silicon(), Grid((4, 4, 4), silicon().cell))
+    assert "spglib looks at" not in said()
+    monkeypatch.setattr("dcharge.symmetry.LONG_SEARCH", 8)
+    operations(silicon(), Grid((4, 4, 4), silicon().cell))
+    assert "--symmetry: spglib looks at 8 atoms" in said()
+
+
 def test_field():
     """Along c the operations that turn c are gone; in a general direction all but the translations."""
     s = silicon(cubic=False)

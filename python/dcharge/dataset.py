@@ -70,13 +70,14 @@ def sample_frame(density, sampler, seed: int, number: int):
 
 def check_frame(density, target: str, type_map) -> None:
     """Raise InputError where a frame does not fit the model: another kind of density, a response without a
-    field, a species not in type_map."""
+    field, a species not in type_map, coincident atoms."""
     if density.kind != target:
         raise InputError(f"{density.name}: holds a {density.kind}, but model/target is '{target}'")
     if target == "response" and density.structure.field is None:
         raise InputError(f"{density.name}: a response, but no electric field is known; give it (--field, or field)")
     try:
         density.structure.types(type_map)
+        density.structure.check_apart()
     except InputError as error:
         raise InputError(f"{density.name}: {error}") from error
     if len(density.values) > 1:

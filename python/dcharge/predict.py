@@ -59,6 +59,7 @@ class Predictor:
             if self.model.config["target"] == "response" and (structure.field is None or not structure.field.any()):
                 text = "the model predicts the response to an electric field and the structure has none: it is zero"
                 warn_once("no-field", f"{text} (give --field X Y Z, V/Angstrom)")
+        structure.check_apart()
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 
@@ -318,6 +319,7 @@ def run(
         for name, structure in chain(first, frames):
             try:
                 structure.types(predictor.model.type_map)
+                structure.check_apart()
                 grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error

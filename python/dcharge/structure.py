@@ -10,6 +10,9 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from .errors import InputError, nearest, warn_once
 
+CLOSEST = 0.1  # Angstrom; no two nuclei come as near, but an atom that is listed twice does
+LARGEST = 1e12  # Angstrom; beyond it the cells by which an atom is wrapped cannot be counted
+
 
 def complete_cell(cell, pbc):
     """Cell rows with every non-periodic row replaced by a unit vector orthogonal to the periodic ones.
@@ -77,9 +80,9 @@ class Structure:
                 raise InputError("field: not a finite number")
         if len(self.numbers) != len(self.positions):
             raise InputError(f"{len(self.numbers)} atomic numbers for {len(self.positions)} positions")
-        bad = np.flatnonzero(~np.isfinite(self.positions).all(axis=1))
+        bad = np.flatnonzero(~(np.abs(self.positions) < LARGEST).all(axis=1))
         if len(bad):
-            raise InputError(f"atom {bad[0] + 1}: position is not a finite number")
+            raise InputError(f"atom {bad[0] + 1}: position is not a finite number below {LARGEST:g} Angstrom")
         complete_cell(self.cell, self.pbc)  # raises on a degenerate cell
 
     def __repr__(self) -> str:
@@ -135,6 +138,32 @@ class Structure:
             if gap < vacuum:
                 return "abc"[axis]
         return None
+
+    def check_apart(self) -> None:
+        """InputError naming two atoms that coincide, or come nearer than CLOSEST; periodic images count.
+
+        The time grows with the number of atoms, not with its square.
+        """
+        import torch
+
+        from .ops import neighbors
+
+        cell = complete_cell(self.cell, self.pbc)
+        per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)[self.pbc]
+        if len(self) and np.prod(1 + 2 * CLOSEST * per_height) > 1000:
+            raise InputError(f"cell: too small, {self.volume:.3g} Angstrom^3: every atom coincides with its images")
+        index, shift = neighbors(*(torch.tensor(x) for x in (self.positions, cell, self.pbc)), CLOSEST)
+        if not index.shape[1]:
+            return
+        (i, j), shift = index.numpy(), shift.numpy()
+        distance = np.linalg.norm(self.positions[j] + shift @ cell - self.positions[i], axis=1)
+        k = int(np.where(i <= j, distance, np.inf).argmin())
+        a, b = (f"atom {n + 1} ({chemical_symbols[self.numbers[n]]})" for n in (i[k], j[k]))
+        image = "a periodic image of " if shift[k].any() else ""
+        raise InputError(
+            f"{a} and {image}{b} are {distance[k]:.3f} Angstrom apart; at least {CLOSEST:g} expected "
+            "(is an atom listed twice?)"
+        )
 
     def types(self, type_map) -> np.ndarray:
         """Index of every atom's species in `type_map` (list of symbols) -> [n_atoms] int64.

@@ -95,6 +95,7 @@ def complaint(capsys, folder, args) -> str:
         ("model/type", "deep_charm", "did you mean 'deep_charge'"),
         ("training/training_data/systems", ["no.cube"], "systems/0: no.cube: no such file or folder"),
         ("model/type_map", ["C"], "si8.cube.gz: species Si not in type_map ['C']"),
+        ("model/precision", "float16", "model/precision: one of float32, float64 expected"),
         ("training/device", "gpu", "auto, cpu, cuda or cuda:N expected"),
         ("training/save_ckpt", "no/model", "there is no folder no"),
     ],

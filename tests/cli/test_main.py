@@ -118,6 +118,8 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError("Unable to allocate 7 GiB"), "out of memory: Unable to allocate 7 GiB"),
         (OutOfMemoryError("CUDA\n out"), "out of memory: CUDA out"),
         (RuntimeError("DefaultCPUAllocator: can't"), "out of memory: DefaultCPUAllocator: can't"),
+        (RuntimeError("CUDA: no kernel image is available for execution on the device"),
+         "this GPU's architecture is none that torch and dcharge were built for (dcharge info; --device cpu)"),
         (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x.cube"), "x.cube: No such file or directory"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "x.cube"), "x.cube: Permission denied"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),

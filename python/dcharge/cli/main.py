@@ -67,6 +67,8 @@ def one_line(error: BaseException) -> str:
         return text
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if "no kernel image" in text:
+        return "this GPU's architecture is none that torch and dcharge were built for (dcharge info; --device cpu)"
     # torch has an exception of this name for GPUs, and a RuntimeError for the CPU
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "DefaultCPUAllocator" in text:
         return f"out of memory{': ' + text if text else ''}"

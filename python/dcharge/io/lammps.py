@@ -83,7 +83,8 @@ def _positions(columns, table, cell, origin, lines: Lines):
     for triple in (("x", "y", "z"), ("xu", "yu", "zu"), ("xs", "ys", "zs"), ("xsu", "ysu", "zsu")):
         if all(c in columns for c in triple):
             xyz = np.array([table[columns.index(c)] for c in triple], dtype=np.float64).T
-            return xyz @ cell if triple[0].startswith("xs") else xyz - origin
+            with np.errstate(invalid="ignore"):  # what is not finite is told by Structure
+                return xyz @ cell if triple[0].startswith("xs") else xyz - origin
     lines.fail(f"no positions: columns x y z, xu yu zu, xs ys zs or xsu ysu zsu expected, found {' '.join(columns)}")
 
 
@@ -160,7 +161,14 @@ def _frame(lines: Lines, n: int, columns, rows, words, type_map) -> Structure:
             numbers, positions = numbers[order], positions[order]
     except ValueError as error:
         raise InputError(f"{lines.label}: the frame that ends in line {lines.number}: {error}") from None
-    return Structure(numbers, positions, cell, pbc)
+    return _structure(f"{lines.label}: the frame that ends in line {lines.number}", numbers, positions, cell, pbc)
+
+
+def _structure(label: str, *parts) -> Structure:
+    try:
+        return Structure(*parts)
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
 
 
 def _sections(lines: Lines):
@@ -261,7 +269,7 @@ def read_data(source: Source, type_map=None) -> Structure:
     except (ValueError, IndexError) as error:
         raise InputError(f"{source.name}: section 'Atoms' (style {style}): {error}") from None
     order = np.argsort(ids, kind="stable")
-    return Structure(numbers[order], positions[order], cell, [True, True, True])
+    return _structure(source.name, numbers[order], positions[order], cell, [True, True, True])
 
 
 def timestep_name(path, step: int) -> str:

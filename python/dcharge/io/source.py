@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import math
 import mmap
 import os
 import tarfile
@@ -243,10 +244,10 @@ class Lines:
         return self.text.decode("latin-1").rstrip("\r\n")
 
     def numbers(self, what: str, least: int, most: int | None = None, integers: int = 0) -> list:
-        """Leading numbers of the next line, at least `least` of them; the first `integers` must be whole."""
+        """Leading numbers of the next line, finite, at least `least` of them; the first `integers` must be whole."""
         text = self.read(what)
         found = _io.numbers(self.text, most or least)
-        if len(found) < least:
+        if len(found) < least or not all(map(math.isfinite, found)):
             self.fail(f"{what} expected, found '{text.strip()[:60]}'")
         for i in range(min(integers, len(found))):
             if found[i] != int(found[i]):
