@@ -1,7 +1,10 @@
 """All measurements, one after another.
 
-    python -m benchmarks [formats moments predict coarse memory] [--quick] [--json FILE]
+    python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
+
+Names: formats moments predict peers train coarse scaling memory, which run without names in under 15 minutes on two
+cores, and huge (100 000 atoms, minutes by itself), only if named. --peers and --deepdft: see benchmarks.peers.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
@@ -21,17 +24,18 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("formats", "moments", "predict", "coarse", "memory")
+DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory")
+NAMES = (*DEFAULT, "huge")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own
     "formats": {"read CHGCAR": {"ratio": 8.0, "mb_per_s": 250.0}, "write CHGCAR": {"ratio": 5.0}},
 }
 
 
-def run(name: str, quick: bool) -> tuple[dict, float]:
+def run(name: str, quick: bool, options=()) -> tuple[dict, float]:
     """Run one measurement -> (rows, seconds). RuntimeError where it fails or prints no rows."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", f"benchmarks.{name}", *(QUICK.get(name, ["--quick"]) if quick else [])]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *(QUICK.get(name, ["--quick"]) if quick else []), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
     if done.returncode:
         raise RuntimeError(f"exit status {done.returncode}")
@@ -63,7 +67,9 @@ def save(path: Path, content: dict) -> None:
 def main() -> int:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: {' '.join(NAMES)})")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but huge")
+    parser.add_argument("--peers", metavar="VENV", help="virtual environment with deepmd-kit, for `peers`")
+    parser.add_argument("--deepdft", metavar="FOLDER", help="checkout of DeepDFT, for `peers`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     parser.add_argument("--docs", action="store_true", help="only write the newest results into docs/performance.md")
@@ -80,27 +86,32 @@ def main() -> int:
     if path and path.exists():
         content["benchmarks"] = json.loads(path.read_text())["benchmarks"]
     print(f"{about['cpu']}, {about['cores']} cores, {about['isa']}, torch {about['torch']}, load {about['load']}")
-    failed = []
-    for name in args.names or NAMES:
+    options = [x for key in ("peers", "deepdft") if getattr(args, key) for x in (f"--{key}", getattr(args, key))]
+    failed, start = [], time.perf_counter()
+    for name in args.names or DEFAULT:
         print(f"\n{name} ...", flush=True)
         here = machine.describe()  # the load just before it
         try:
-            rows, seconds = run(name, args.quick)
+            rows, seconds = run(name, args.quick, options if name == "peers" else ())
         except RuntimeError as error:
             print(f"{name}: {error}")
             failed.append(name)
             continue
+        rows = with_goals(name, rows)
+        print("\n".join(table.lines(rows)))
+        if all(row.get("old") for row in rows.values()):
+            continue  # figures of an earlier file, or none
         content["benchmarks"][name] = {
             "machine": here,
             "quick": args.quick,
             "seconds": seconds,
-            "rows": with_goals(name, rows),
+            "rows": rows,
         }
-        print("\n".join(table.lines(rows)))
         if path:
             save(path, content)
     if path and content["benchmarks"]:
         print(f"\nwritten: {path}")
+    print(f"{time.perf_counter() - start:.0f} s altogether")
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

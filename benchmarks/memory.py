@@ -1,6 +1,6 @@
 """Peak memory of predicting one grid, in a process of its own.
 
-    python -m benchmarks.memory [--size 400] [--small 100 200] [--threads N] [--quick]
+    python -m benchmarks.memory [--size 300] [--small 100] [--threads N] [--quick]
 
 A child process predicts a size^3 grid (float32) on 64 silicon atoms and tells its peak resident memory. The row with
 the target counts everything but the output array: Python, torch, the model, the tiles. Beside it: what prediction adds
@@ -68,8 +68,8 @@ def measure(size: int, threads: int) -> dict:
 def main() -> None:
     """Measure every size and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=400, help="grid points along each edge (default: 400)")
-    parser.add_argument("--small", type=int, nargs="*", default=[100, 200], help="smaller grids (default: 100 200)")
+    parser.add_argument("--size", type=int, default=300, help="grid points along each edge (default: 300)")
+    parser.add_argument("--small", type=int, nargs="*", default=[100], help="smaller grids (default: 100)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
     parser.add_argument("--quick", action="store_true", help="24^3 and 32^3 points, to see that it runs")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
@@ -78,6 +78,7 @@ def main() -> None:
         child(args.child, args.threads)
         return
     sizes = [24, 32] if args.quick else [*args.small, args.size]
+    args.threads = 1 if args.quick else args.threads
     rows, above = {}, {}
     for size in sizes:
         result = measure(size, args.threads)

@@ -105,9 +105,10 @@ class Naive:
 
 def some_tiles(grid, n_points: int, size: int = CHUNK) -> list[np.ndarray]:
     """Tiles of a grid, `size` points or fewer each, evenly spread over it, about n_points together."""
-    tiles = list(grid.tiles(size))
-    wanted = max(1, min(len(tiles), round(n_points / size)))
-    return [tiles[i] for i in np.linspace(0, len(tiles) - 1, wanted).astype(int)]
+    count = sum(1 for _ in grid.tiles(size))  # not a list: of a large grid it would take a gigabyte
+    wanted = max(1, min(count, round(n_points / size)))
+    chosen = set(np.linspace(0, count - 1, wanted).astype(int).tolist())
+    return [tile for i, tile in enumerate(grid.tiles(size)) if i in chosen]
 
 
 def paper_model(structure):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-COLUMNS = ("", "figure", "seconds", "ratio", "target")
+COLUMNS = ("", "figure", "per CPU second", "seconds", "ratio", "target")
 UNITS = (("mb_per_s", "MB/s"), ("points_per_s", "points/s"), ("megabytes", "MB"))
 
 
@@ -27,7 +27,10 @@ def cells(name: str, row: dict) -> tuple[str, ...]:
     target = row.get("target", "")
     if target and row.get("met") is not None:
         target += " (met)" if row["met"] else " (missed)"
-    return name, figure, number(row["seconds"]) if row.get("seconds") else "", ratio, target
+    if row.get("old"):
+        name += f" (old: {row['old']})"
+    share, seconds = (number(row[key]) if row.get(key) else "" for key in ("per_cpu_s", "seconds"))
+    return name, figure, share, seconds, ratio, target
 
 
 def lines(rows: dict[str, dict]) -> list[str]:
@@ -39,6 +42,12 @@ def lines(rows: dict[str, dict]) -> list[str]:
 
 
 def markdown(rows: dict[str, dict]) -> list[str]:
-    """The same as a markdown table."""
-    out = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---|"]
-    return out + ["| " + " | ".join(cells(name, row)) + " |" for name, row in rows.items()]
+    """The same as a markdown table; what stands before ': ' in a name becomes a line of its own."""
+    out, group = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---:|---|"], ""
+    for name, row in rows.items():
+        head, _, tail = name.rpartition(": ")
+        if head != group:
+            group = head
+            out.append(f"| **{head}** |" + " |" * (len(COLUMNS) - 1))
+        out.append("| " + " | ".join(cells(tail, row)) + " |")
+    return out
