@@ -84,7 +84,7 @@ def measure(system: str, threads: int, batch: int, steps: int, repeats: int) -> 
         trainer = made_up_training(structure, Path(folder), batch, steps * (repeats + 2))
     naive = NaiveTraining(structure, batch)
     products = Matrices(trainer.model, batch)
-    flop = 3 * (fitting_flop(trainer.model) + contraction_flop(trainer.model))
+    flop = 3 * (fitting_flop(trainer.model, folded=False) + contraction_flop(trainer.model))
     calls = {"dcharge": lambda: [trainer.train_step() for _ in range(steps)], "naive torch": naive.step}
     calls |= products.calls(0.3 * flop * batch * steps)
     for call in calls.values():
