@@ -73,6 +73,10 @@ class Data:
             out.append({"path": found[0], **({"pbc": pbc} if pbc else {})})
         return out
 
+    def field(self, system: str, name: str) -> list[float] | None:
+        """The electric field of a frame that index.json gives, V/Angstrom, or None."""
+        return self._index(system).get(name, {}).get("field_V_per_A")
+
     def field_free(self, system: str, names) -> list[str]:
         """The names of frames computed without electric field."""
         index = self._index(system)

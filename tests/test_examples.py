@@ -136,3 +136,50 @@ def test_angular_orders(data, tmp_path):
         assert r["steps"] == steps and r["tests"]["test"]["pooled"]["nmae_percent"] > 0
     assert (out / "angular_order.md").read_text().count("| almg |") == 4
     assert "done before" in start("angular_order/run.py", *arguments)
+
+
+@pytest.fixture(scope="module")
+def field_data(tmp_path_factory):
+    """Two molecules in fields, responses of the size of the field, and a slab."""
+    folder = tmp_path_factory.mktemp("fields")
+    fields = {"e0": [0, 0, 0], "e1": [0, 0, 1.0], "e2": [0, 0, -0.5]}
+    splits = {
+        "mol_field": {
+            "strength": {"train": ["a_e0", "a_e1"], "test": ["a_e2"]},
+            "geometry": {"train": ["a_e0", "a_e1", "a_e2"], "test": ["b_e0", "b_e1"]},
+        },
+        "au_field": {"train": ["s_e0", "s_e1"], "test": ["s_e0", "s_e2"]},
+        "water": {"train": ["x"], "test": ["y"]},
+    }
+    (folder / "splits.json").write_text(json.dumps(splits))
+    for system, names, periodic in (("mol_field", "ab", "NONE"), ("au_field", "s", "XY")):
+        (folder / system).mkdir()
+        index = []
+        for seed, name in enumerate(names):
+            for ending, field in fields.items():
+                rho = made_density([8, 1], seed)
+                z = rho.points()[:, 2].reshape(rho.grid.shape)
+                values = rho.total * (1 + 0.1 * field[2] * (z - 1))
+                dcharge.write(Density(rho.structure, rho.grid, values), folder / system / f"{name}_{ending}.cube.gz")
+                frame = {"frame": f"{name}_{ending}.cube.gz", "poisson_periodic": periodic, "field_V_per_A": field}
+                index.append(frame)
+        (folder / system / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_response(field_data, tmp_path):
+    options = ["--data", field_data, "--minutes", 0.01, "--points", 200, "--batch", 50, "--out", tmp_path]
+    start("response/run.py", *options, "--runs", "strength")
+    first = json.loads((tmp_path / "strength/result.json").read_text())
+    (one,) = first["responses"]
+    # the made response is linear in the field: scaling that of e1 is exact to the digits of the files
+    assert one["name"] == "a_e2" and one["scaling_nmae_percent"] < 0.1 and one["planar_nmae_percent"] is None
+    assert one["nmae_percent"] == pytest.approx(first["tests"]["test"]["pooled"]["nmae_percent"], rel=1e-3)
+    text = start("response/run.py", *options)
+    assert "strength: done before" in text
+    results = json.loads((tmp_path / "response.json").read_text())
+    assert list(results) == ["strength", "geometry", "au_field"] and results["strength"] == first
+    assert results["geometry"]["responses"][0]["scaling_nmae_percent"] is None
+    (slab,) = results["au_field"]["responses"]
+    assert 0 < slab["planar_nmae_percent"] < 200 and slab["dipole_reference"] != 0
+    assert "| strength | a_e2 |" in (tmp_path / "response.md").read_text()

@@ -1,0 +1,184 @@
+"""Models of the density response to an electric field, tested on fields, directions, geometries and slabs they lack.
+
+    python examples/response/run.py --data DIR [--minutes 5] [--runs strength direction] [--out DIR]
+
+DIR holds splits.json and the folders mol_field and au_field (see examples/study.py): densities <name>_e0 without field
+and others of the same atoms in fields, which index.json gives. Responses are made first, in OUT/responses.
+Restartable: every finished run is one JSON file. At the end: response.json and response.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import study  # noqa: E402
+
+FREE = "e0"  # the ending of frames without field
+MODELS = {
+    "mol_field": {"type": "fireann", "field": True, "target": "response"},
+    "au_field": {"type": "fireann", "field": True, "target": "response"},
+}
+SETTINGS: dict[str, dict] = {"mol_field": {}, "au_field": {}}
+
+
+def runs(data: study.Data) -> dict[str, dict]:
+    """Name of a run -> system, train, tests {set: names}; names of frames in a field."""
+    out = {}
+    for system, split in data.splits.items():
+        if system not in MODELS:
+            continue
+        parts = {system: split} if "train" in split else split
+        for name, part in parts.items():
+            tests = {key: names for key, names in part.items() if key == "test" or key.endswith("_test")}
+            row = {"system": system, "train": part["train"], "tests": tests}
+            row["train"] = [n for n in row["train"] if not n.endswith(f"_{FREE}")]
+            row["tests"] = {k: [n for n in v if not n.endswith(f"_{FREE}")] for k, v in tests.items()}
+            out[name] = row
+    return out
+
+
+def responses(data: study.Data, system: str, names, folder: Path) -> list[dict]:
+    """Entries for `systems` of the responses of frames, made where they are missing."""
+    from dcharge.io.convert import convert
+
+    folder = folder / system
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = folder / f"{name}.h5"
+        if not path.is_file():
+            (entry,), (free,) = (data.systems(system, [n]) for n in (name, f"{name.rsplit('_', 1)[0]}_{FREE}"))
+            convert(entry["path"], path, minus=free["path"], pbc=entry.get("pbc"), field=data.field(system, name))
+    return [{"path": str(folder / f"{name}.h5")} for name in names]
+
+
+def dipole(density) -> float:
+    """Change of the dipole along the field, e Angstrom: minus the first moment of the response."""
+    field = density.structure.field / np.linalg.norm(density.structure.field)
+    along = (density.points() @ field).reshape(density.grid.shape)
+    return -float((density.total * along).sum(dtype=np.float64) * density.grid.dv)
+
+
+def nmae(predicted, reference) -> float:
+    """sum |error| / sum |response|, %."""
+    return 100 * float(np.abs(predicted - reference).sum() / np.abs(reference).sum())
+
+
+def scaled(reference, training: list) -> float | None:
+    """NMAE of the best linear guess: another field's response of the same atoms times the field's share along it.
+
+    None where the training frames do not hold the same atoms; 100 where their fields are perpendicular.
+    """
+    field, best = reference.structure.field, None
+    for other in training:
+        same = other.structure.numbers.shape == reference.structure.numbers.shape
+        if same and np.allclose(other.structure.positions, reference.structure.positions, atol=1e-4):
+            share = field @ other.structure.field / (other.structure.field @ other.structure.field)
+            error = nmae(share * other.total, reference.total)
+            best = error if best is None else min(best, error)
+    return best
+
+
+def planar(reference) -> float:
+    """NMAE of the best prediction that only depends on the height: the planar mean of the reference itself."""
+    return nmae(reference.total.mean((0, 1), keepdims=True), reference.total)
+
+
+def analysed(row: dict, folder: Path, made: dict) -> list[dict]:
+    """One entry per test frame: what simple guesses give, and the dipole change of model and reference."""
+    from dcharge import io
+    from dcharge.predict import load
+
+    predictor = load(folder / "frozen.pth")
+    training, out = [io.read(entry["path"]) for entry in made["train"]], []
+    for key, entries in made["tests"].items():
+        for entry in entries:
+            reference = io.read(entry["path"])
+            predicted = predictor.predict(reference.structure, like=reference, dtype=np.float64)
+            slab = reference.structure.pbc.tolist() == [True, True, False]
+            out.append(
+                {
+                    "set": key,
+                    "name": Path(entry["path"]).stem,
+                    "nmae_percent": nmae(predicted.total, reference.total),
+                    "scaling_nmae_percent": scaled(reference, training),
+                    "planar_nmae_percent": planar(reference) if slab else None,
+                    "dipole": dipole(predicted),
+                    "dipole_reference": dipole(reference),
+                }
+            )
+    return out
+
+
+def run(name: str, row: dict, data: study.Data, args) -> dict:
+    """Make the responses, train and test."""
+    system, folder = row["system"], args.out / "responses"
+    train = responses(data, system, row["train"], folder)
+    tests = {key: responses(data, system, names, folder) for key, names in row["tests"].items()}
+    settings = SETTINGS[system] | {
+        k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v
+    }
+    species = study.Data.type_map([*train, *(e for entries in tests.values() for e in entries)])
+    config = study.training_input(train, [], species, settings, MODELS[system])
+    result = study.run(args.out / name, config, tests, args.minutes, {"name": name, "system": system})
+    if "responses" not in result:
+        result["responses"] = analysed(row, args.out / name, {"train": train, "tests": tests})
+        study.write_json(args.out / name / "result.json", result)
+    return result
+
+
+def cell(value, digits: str = ".3g") -> str:
+    """A figure of the table."""
+    return "-" if value is None else format(value, digits)
+
+
+def table(results: dict[str, dict]) -> str:
+    """Markdown: pooled NMAE of every run, then its frames."""
+    lines = ["| run | set | frames | minutes | NMAE % |", "|---|---|---:|---:|---:|"]
+    for name, result in results.items():
+        for key, test in result["tests"].items():
+            values = [str(len(test["frames"])), cell(result["trained_minutes"]), cell(test["pooled"]["nmae_percent"])]
+            lines.append("| " + " | ".join([name, key, *values]) + " |")
+    head = ["run", "frame", "NMAE %", "scaling %", "planar mean %", "dipole e A", "reference", "error %"]
+    lines += ["", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    for name, result in results.items():
+        for r in result["responses"]:
+            error = 100 * (r["dipole"] / r["dipole_reference"] - 1)
+            figures = ("nmae_percent", "scaling_nmae_percent", "planar_nmae_percent", "dipole", "dipole_reference")
+            lines.append("| " + " | ".join([name, r["name"], *(cell(r[k]) for k in figures), cell(error)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run what is missing, then write the table."""
+    parser = study.parser(__doc__.splitlines()[0], 5.0, HERE / "results")
+    parser.add_argument("--runs", nargs="+", metavar="NAME", help="runs to do (default: all)")
+    args = parser.parse_args()
+    data, failures = study.Data(args.data), []
+    args.out = args.out.resolve()
+    with study.logging(args.out):
+        todo = runs(data)
+        for name in args.runs or todo:
+            if name not in todo:
+                parser.error(f"'{name}': one of {', '.join(todo)} expected")
+        for name in args.runs or todo:
+            study.attempt(args.out / name, failures, lambda name=name: run(name, todo[name], data, args))
+        finished = {n: args.out / n / "result.json" for n in todo}
+        results = {n: json.loads(path.read_text()) for n, path in finished.items() if path.is_file()}
+        results = {n: r for n, r in results.items() if "responses" in r}
+        study.write_json(args.out / "response.json", results)
+        text = table(results)
+        (args.out / "response.md").write_text(text)
+        print(text)
+        for reason in failures:
+            study.say(f"failed: {reason}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
