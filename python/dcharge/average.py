@@ -21,8 +21,8 @@ class Average:
         """Mix in the present parameters."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for k, p in model.named_parameters():
-            self.values[k].lerp_(p, 1.0 - decay)
+        names, present = zip(*model.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.values[k] for k in names], list(present), 1.0 - decay)  # one call for all
 
     @contextmanager
     def applied(self, model: Model):

@@ -123,7 +123,9 @@ class Joint:
             sums = np.zeros((len(centres), *outside.shape))
             for (i, j, _, _), orbital in zip(edges, phi, strict=True):
                 sums[i] += c[j] * orbital
-            for i, z in enumerate(kinds):
+            # kinds of centre: species in this iteration; points, which matter in the last one only
+            rows = [z + t * n_types if z < n_types and t < model.n_iterations else -1 for z in kinds]
+            for i, z in enumerate(rows):
                 sums[i] = sums[i] / self.p["sum_scale"][z][self.degree]
                 if model.standardize:
                     sums[i, 0] += self.p["shift"][z] - self.p["sum_center"][z] / self.p["sum_scale"][z, 0]
@@ -132,7 +134,7 @@ class Joint:
             for degree in range(self.d["l_max"] + 1):
                 contracted = sums[:, self.degree == degree] @ self.p["contraction"][degree]
                 rho += (contracted**2).sum(1)
-            rho = (rho - self.p["feature_center"][kinds]) / self.p["feature_scale"][kinds]
+            rho = (rho - self.p["feature_center"][rows]) / self.p["feature_scale"][rows]
             if t == model.n_iterations:
                 break
             c = c + np.array([self.net(rho[j], f"orbital_nets.{t}.{kinds[j]}") for j in range(n)])
@@ -252,7 +254,7 @@ def test_number_of_parameters(standardize):
         linear = (n_in + 1) * widths[0] + sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
         return linear + 2 * (sum(widths) + widths[0]) + (widths[0] + 1) * n_out
 
-    orbitals, contraction, field, shift = 3 * 2 * 3, 3 * 3 * 18, 3, 3 * 3 if standardize else 0
+    orbitals, contraction, field, shift = 3 * 2 * 3, 3 * 3 * 18, 3, (2 * 2 + 1) * 3 if standardize else 0
     nets = 2 * 2 * net(18, [5, 4], 3) + net(18, [6, 6], 1)
     assert sum(p.numel() for p in model.parameters()) == orbitals + contraction + field + shift + nets
 
@@ -267,6 +269,8 @@ def test_exponents_stay_negative():
     model = stirred(make_model(normalize_model(SMALL)), size=50.0)
     assert (model.exponent <= 0).all() and torch.isfinite(model.exponent).all()
     fresh = make_model(normalize_model(SMALL))
+    assert (fresh.exponent < 0).all() and ((fresh.center >= 0) & (fresh.center <= 3.2)).all()
+    fresh = make_model(normalize_model({**SMALL, **PUBLISHED}))
     assert ((fresh.exponent <= -0.2) & (fresh.exponent >= -1.2)).all()
     assert ((fresh.center >= 0) & (fresh.center <= 3.2)).all()
 

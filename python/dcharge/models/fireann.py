@@ -56,8 +56,9 @@ class FireannCode(Encoded):
 class Fireann(Model):
     """Recursively embedded atom densities, seen by atoms and grid points alike; rho(r) from the features at r.
 
-    standardize: sums S -> (S - center)/scale + shift with constants per kind of centre (species, or point), features
-    -> (rho - center)/scale. Sums lose their sign in a square: the trainable shift keeps terms linear in them.
+    standardize: sums S -> (S - center)/scale + shift with constants per kind of centre (a species in one iteration, or
+    a point), features -> (rho - center)/scale. Sums lose their sign in a square: the trainable shift keeps terms
+    linear in them. Kinds: iteration * n_types + species, the last one is the points.
     Response: F(field) - F(0) with one network.
     """
 
@@ -76,13 +77,18 @@ class Fireann(Model):
         self.n_features = d["n_features"] or n_products
         generator = torch.Generator().manual_seed(seed)
 
-        def uniform(low, high):
-            values = torch.rand((n_types, n_waves), generator=generator, dtype=torch.float64)
-            return low + (high - low) * values
-
-        self.center = nn.Parameter(uniform(0.0, d["rcut"]).to(self.dtype))  # r_Zm, Angstrom
-        # alpha = -softplus(steepness) stays negative; it begins between -0.2 and -1.2 per square Angstrom (REANN)
-        self.steepness = nn.Parameter(torch.log(torch.expm1(uniform(0.2, 1.2))).to(self.dtype))
+        drawn = torch.rand((2, n_types, n_waves), generator=generator, dtype=torch.float64)
+        if self.standardize:
+            # denser and steeper near the nucleus, where the density varies fastest (water, equal time: NMAE 2.38 % of
+            # the validation frame instead of 2.53 %)
+            wave = torch.arange(n_waves, dtype=torch.float64)
+            center = d["rcut"] * ((wave + drawn[0]) / n_waves) ** 1.5
+            steep = 3.5 / (wave + 1.0) ** 0.7 * torch.exp(drawn[1] - 0.5)
+        else:  # REANN
+            center, steep = d["rcut"] * drawn[0], 0.2 + drawn[1]
+        self.center = nn.Parameter(center.to(self.dtype))  # r_Zm, Angstrom
+        # alpha = -softplus(steepness) stays negative, per square Angstrom
+        self.steepness = nn.Parameter(torch.log(torch.expm1(steep)).to(self.dtype))
         self.coefficient = nn.Parameter(torch.ones(n_types, n_waves, dtype=self.dtype))  # c^0
         # one matrix for every l, drawn independently: equal ones span 36 instead of 108 features (8 waves, l_max 2)
         std = (2.0 / (n_waves + self.n_features)) ** 0.5
@@ -90,7 +96,7 @@ class Fireann(Model):
         self.contraction = nn.Parameter((std * drawn).to(self.dtype))  # D
         if self.sees_field:
             self.field_coefficient = nn.Parameter(torch.ones(n_waves, dtype=self.dtype))
-        kinds = n_types + 1  # of centres: species, and points
+        kinds = self.n_iterations * n_types + 1
         if self.standardize:
             shift = torch.randn((kinds, n_waves), generator=generator, dtype=torch.float64)
             self.shift = nn.Parameter(shift.to(self.dtype))
@@ -127,6 +133,11 @@ class Fireann(Model):
         return self.orbital["rcut"]
 
     @property
+    def point(self) -> int:
+        """Kind of the points."""
+        return self.n_iterations * self.n_types
+
+    @property
     def exponent(self) -> Tensor:
         """alpha [n_types, n_waves], negative, 1/Angstrom^2."""
         return -torch.nn.functional.softplus(self.steepness)
@@ -154,21 +165,24 @@ class Fireann(Model):
 
     def constant(self, kind: Tensor | int, field: Tensor | None, frame: Tensor | None) -> Tensor:
         """What is added to the scaled sums of centres of a kind in frames: [n or 1, n_comp, n_waves]."""
-        first = torch.zeros_like(self.sum_center[kind]).reshape(-1, self.n_waves)
+        kind = torch.as_tensor(kind, device=self.degrees.device).reshape(-1)
         if self.standardize:
-            first = (self.shift - self.sum_center / self.sum_scale[:, 0])[kind].reshape(-1, self.n_waves)
+            first = (self.shift - self.sum_center / self.sum_scale[:, 0]).index_select(0, kind)
+        else:
+            first = self.sum_center.new_zeros((len(kind), self.n_waves))
         rest = first.new_zeros((len(first), len(self.degrees) - 1, self.n_waves))
         total = torch.cat([first[:, None], rest], 1)
         if self.sees_field:
             term = cartesian_monomials(field, self.l_max).to(self.dtype)[:, :, None] * self.field_coefficient
-            total = total + (term if frame is None else term[frame])
+            total = total + (term if frame is None else term.index_select(0, frame))
         return total
 
     def map_matrix(self) -> Tensor:
         """M [n_products, n_features]: features are products times M; (2 - delta_mm') D_l[m, n] D_l[m', n]."""
         a, b = self.pairs
         twice = torch.where(a == b, 1.0, 2.0).to(self.dtype)
-        return (twice[:, None] * self.contraction[:, a] * self.contraction[:, b]).flatten(0, 1)
+        d = self.contraction
+        return (twice[:, None] * d.index_select(1, a) * d.index_select(1, b)).flatten(0, 1)
 
     def first_layer(self, network: BlockNetwork, kind: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Weight [n_products, width] and bias [width] of a net's first layer on products, for centres of a kind."""
@@ -178,32 +192,32 @@ class Fireann(Model):
     def encode(self, batch: Batch) -> FireannCode:
         """Orbital coefficients of the atoms after all iterations, for every electric field that is needed."""
         matrix = self.map_matrix()
-        weight, bias = self.first_layer(self.fitting, self.n_types, matrix)
+        weight, bias = self.first_layer(self.fitting, self.point, matrix)
         code = FireannCode(batch, [], weight, bias)
         fields = [batch.field, torch.zeros_like(batch.field)] if self.response else [batch.field]
         for field in fields:
             coefficients, carried = self.iterate(batch, field, matrix)
-            constant = self.constant(self.n_types, field, None)
+            constant = self.constant(self.point, field, None)
             vacuum = self.network(code, orbital_gram(constant))
             code.states.append(State(coefficients, carried, constant, vacuum))
         return code
 
     def iterate(self, batch: Batch, field: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
         """The recursion among the atoms: coefficients [n_atoms, n_waves] and what atoms carry, in one field."""
-        kind = batch.atom_type
-        coefficients, carried = self.coefficient[kind], None
-        constant = self.constant(kind, field, batch.atom_frame)
-        own = torch.arange(len(kind), device=kind.device)
-        members = [torch.nonzero(kind == t)[:, 0] for t in range(self.n_types)]
-        for nets in self.orbital_nets:
-            s = self.sums(batch, batch.atoms, batch.atom_frame, coefficients, carried, own)
-            s = s / self.sum_scale[kind][:, self.degrees] + constant
+        species, frame = batch.atom_type, batch.atom_frame
+        coefficients, carried = self.coefficient.index_select(0, species), None
+        own = torch.arange(len(species), device=species.device)
+        members = [torch.nonzero(species == t)[:, 0] for t in range(self.n_types)]
+        for iteration, nets in enumerate(self.orbital_nets):
+            first = iteration * self.n_types
+            s = self.sums(batch, batch.atoms, frame, coefficients, carried, own)
+            s = s / self.sum_scale[first + species][:, self.degrees] + self.constant(first + species, field, frame)
             products = orbital_gram(s)
             change = torch.zeros_like(coefficients)
             for t, (net, rows) in enumerate(zip(nets, members, strict=True)):
                 if len(rows):
-                    weight, bias = self.first_layer(net, t, matrix)
-                    hidden = torch.addmm(bias, products[rows], weight)
+                    weight, bias = self.first_layer(net, first + t, matrix)
+                    hidden = torch.addmm(bias, products.index_select(0, rows), weight)
                     change = change.index_copy(0, rows, net.output(net.after_first(hidden)))
             coefficients = coefficients + change
             if self.equi:
@@ -229,7 +243,7 @@ class Fireann(Model):
         near = raw[:, 0].ne(0).any(1, keepdim=True)
         scale = self.sum_scale[-1][self.degrees]
         return [
-            s / scale + (state.constant[point_frame] if len(state.constant) > 1 else state.constant)
+            s / scale + spread(state.constant, point_frame)
             for s, state in zip(raw.split(self.n_waves, 2), code.states, strict=True)
         ], near
 
@@ -245,7 +259,7 @@ class Fireann(Model):
         if not self.zero_vacuum:
             return values[0] * self.output_scale + self.output_mean
         for i, state in enumerate(code.states):
-            values[i] = values[i] - (state.vacuum[point_frame] if len(state.vacuum) > 1 else state.vacuum)
+            values[i] = values[i] - spread(state.vacuum, point_frame)
         rho = values[0]
         if self.response:
             rho = rho - values[1]
@@ -283,31 +297,44 @@ class Fireann(Model):
             self.coefficient.fill_(1.0 / max(1.0, near.max().item()))
 
     def _standardise(self, batch: Batch, points: Tensor, point_frame: Tensor) -> None:
-        """Mean and deviation of sums and features: at points, and at the atoms of each species."""
-        c = self.coefficient[batch.atom_type]
+        """Mean and deviation of sums and features: at atoms, by species and iteration, and at points."""
+        c, carried = self.coefficient[batch.atom_type], None
         own = torch.arange(len(batch.atoms), device=c.device)
-        at_atoms = self.sums(batch, batch.atoms, batch.atom_frame, c, None, own)
-        at_points = self.sums(batch, points, point_frame, c, None)
         matrix = self.map_matrix()
-        for kind in range(self.n_types + 1):
-            if kind < self.n_types:
-                rows = torch.nonzero(batch.atom_type == kind)[:, 0]
-                s, frame = at_atoms[rows].double(), batch.atom_frame[rows]
-            else:
-                s, frame = at_points.double(), point_frame
-            if not len(s):
-                continue  # a species that is absent from the training frames keeps 0 and 1
-            mean = s[:, 0].mean(0)
-            self.sum_center[kind] = mean
-            for degree in range(self.l_max + 1):
-                part = s[:, self.degrees == degree]
-                plain = part.square().mean((0, 1)).sqrt()
-                std = (part - mean if degree == 0 else part).square().mean((0, 1)).sqrt()
-                self.sum_scale[kind, degree] = floored(std, plain)
-            s = s.to(self.dtype) / self.sum_scale[kind][self.degrees] + self.constant(kind, batch.field, frame)
-            features = (orbital_gram(s) @ matrix).double()
-            self.feature_center[kind] = features.mean(0)
-            self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
+        for iteration in range(self.n_iterations):
+            s = self.sums(batch, batch.atoms, batch.atom_frame, c, carried, own)
+            for species in range(self.n_types):
+                rows = torch.nonzero(batch.atom_type == species)[:, 0]
+                kind = iteration * self.n_types + species
+                s[rows] = self._standardise_kind(kind, s[rows], batch.field, batch.atom_frame[rows], matrix)
+            if self.equi:
+                carried = s if carried is None else carried + s
+        s = self.sums(batch, points, point_frame, c, carried)
+        self._standardise_kind(self.point, s, batch.field, point_frame, matrix)
+
+    def _standardise_kind(self, kind: int, s: Tensor, field: Tensor, frame: Tensor, matrix: Tensor) -> Tensor:
+        """Constants of one kind from the sums s [n, n_comp, n_waves] of its centres; returns the normalised sums."""
+        if not len(s):
+            return s  # a species that is absent from the training frames keeps 0 and 1
+        exact = s.double()
+        mean = exact[:, 0].mean(0)
+        self.sum_center[kind] = mean
+        for degree in range(self.l_max + 1):
+            part = exact[:, self.degrees == degree]
+            plain = part.square().mean((0, 1)).sqrt()
+            std = (part - mean if degree == 0 else part).square().mean((0, 1)).sqrt()
+            self.sum_scale[kind, degree] = floored(std, plain)
+        s = s / self.sum_scale[kind][self.degrees] + self.constant(kind, field, frame)
+        features = (orbital_gram(s) @ matrix).double()
+        self.feature_center[kind] = features.mean(0)
+        self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
+        return s
+
+
+def spread(values: Tensor, frame: Tensor) -> Tensor:
+    """Values [n_frames or 1, ...] at points: [n_points or 1, ...]."""
+    # index_select, for the adjoint of values[frame] sums one point after the other
+    return values.index_select(0, frame) if len(values) > 1 else values
 
 
 def floored(deviation: Tensor, size: Tensor) -> Tensor:
