@@ -96,7 +96,8 @@ class Data:
 def training_input(train, valid, type_map, settings: dict, model: dict | None = None) -> dict:
     """The input of one training, without its length.
 
-    train, valid  lists of systems; settings: keys of TRAINING, points_per_frame, sampler
+    train, valid  lists of systems; settings: keys of TRAINING, points_per_frame, frames_per_batch,
+                  sampler
     """
     low, high = POINTS_PER_FRAME
     s = {"points_per_frame": min(high, max(low, ALL_POINTS // len(train))), "sampler": "stratified"}
@@ -109,7 +110,11 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
             "seed": s["seed"],
             "ema": s["ema"],
             "sampler": {"type": s["sampler"], "points_per_frame": s["points_per_frame"]},
-            "training_data": {"systems": train, "batch_size": s["batch_size"]},
+            "training_data": {
+                "systems": train,
+                "batch_size": s["batch_size"],
+                "frames_per_batch": s.get("frames_per_batch", 0),
+            },
             "validation_data": {"systems": valid},
             "max_ckpt_keep": 1,
         },

@@ -24,7 +24,11 @@ MODELS = {
     "mol_field": {"type": "fireann", "field": True, "target": "response"},
     "au_field": {"type": "fireann", "field": True, "target": "response"},
 }
-SETTINGS: dict[str, dict] = {"mol_field": {}, "au_field": {}}
+# chosen on frames of the training sets that were held out
+SETTINGS = {
+    "mol_field": {"start_lr": 4e-3, "frames_per_batch": 4},
+    "au_field": {"start_lr": 4e-3, "frames_per_batch": 1},
+}
 
 
 def runs(data: study.Data) -> dict[str, dict]:

@@ -14,6 +14,7 @@ from dcharge.structure import Structure
 
 PAPER = {"vacuum": "paper", "standardize": False, "embedding": "exact", "baseline": {"type": "none"}}
 PUBLISHED = {"standardize": False, "baseline": {"type": "none"}}
+RESPONSE = {"field": True, "target": "response", "baseline": {"type": "none"}}
 FIELD = np.array([0.6, -1.1, 0.9])
 # family -> its variants: name -> changes of the model section
 FAMILIES = {
@@ -33,9 +34,10 @@ FAMILIES = {
         "unit": {"variant": "equi", "descriptor": {"direction": "unit"}},
         "published": {**PUBLISHED, "vacuum": "paper"},
         "tanh": {"fitting_net": {"activation_function": "tanh_like", "layer_norm": True}},
-        "field": {"field": True},
-        "response": {"field": True, "target": "response", "baseline": {"type": "none"}},
-        "response_equi": {"field": True, "target": "response", "baseline": {"type": "none"}, "variant": "equi"},
+        "field": {"field": True, "baseline": {"type": "none"}},
+        "response": RESPONSE,
+        # float64: an untrained response is the small difference of large numbers
+        "response_equi": {**RESPONSE, "variant": "equi", "precision": "float64"},
         "float64": {"precision": "float64"},
     },
 }
@@ -127,7 +129,7 @@ def test_field(model, frame):
     if not model.sees_field:
         assert np.array_equal(rho, free) and np.array_equal(rho, turned)
         return
-    assert min(np.abs(rho - free).max(), np.abs(rho - turned).max()) > 1e-3
+    assert min(np.abs(rho - free).max(), np.abs(rho - turned).max()) > 1e-4 * np.abs(rho).max()
     if model.config["target"] == "response":
         assert not free.any()
 

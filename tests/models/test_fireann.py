@@ -137,7 +137,8 @@ class Joint:
             rho = (rho - self.p["feature_center"][rows]) / self.p["feature_scale"][rows]
             if t == model.n_iterations:
                 break
-            c = c + np.array([self.net(rho[j], f"orbital_nets.{t}.{kinds[j]}") for j in range(n)])
+            change = np.array([self.net(rho[j], f"orbital_nets.{t}.{kinds[j]}") for j in range(n)])
+            c = c + (3.0 * np.tanh(change / 3.0) if model.standardize else change)
             if model.equi:
                 phi = [orbital + cut * sums[j] for (_, j, _, cut), orbital in zip(edges, phi, strict=True)]
         out = np.array([self.net(rho[i], "fitting")[0] for i in range(n, len(centres))])
@@ -263,6 +264,14 @@ def test_paper_size():
     """QM9 (H, C, N, O, F): 2 x 5 orbital nets of 2520, the net of the points 5825, D 2592, orbitals 3 x 5 x 8."""
     model = make_model(normalize_model({"type": "fireann", "type_map": ["H", "C", "N", "O", "F"], **PUBLISHED}))
     assert sum(p.numel() for p in model.parameters()) == 33737
+
+
+def test_recursion_does_not_run_away():
+    """Atoms much closer than in training: coefficients stay within reach, in every iteration."""
+    model = built({"descriptor": {"n_iterations": 6}})
+    close = structure(7).with_(positions=0.6 * structure(7).positions)
+    coefficients = model.encode(Batch.collate([close], TYPE_MAP)).states[0].coefficients
+    assert (coefficients - model.coefficient[close.types(TYPE_MAP)]).abs().max() < 6 * 3.0
 
 
 def test_exponents_stay_negative():

@@ -27,6 +27,12 @@ from .baseline import AdditiveBaseline
 
 BASELINE = {"rcut_smth": 0.0, "soft": 0.5, "n_radial": 20}
 BLOCK = 8192
+# Few atoms in nearly equal surroundings hardly differ: divided by their deviation alone, those of another molecule
+# would lie far outside of all that was trained (a water molecule not seen: errors of 1e4 times its response)
+FLOOR = 0.3
+# Features are squares of sums that hold the coefficients, so that a large change makes a larger one: beyond the
+# training data the recursion would run away. Standardised, c begins with 1 and an iteration moves it by less than this.
+LARGEST_CHANGE = 3.0
 
 
 @dataclass
@@ -219,6 +225,8 @@ class Fireann(Model):
                     weight, bias = self.first_layer(net, first + t, matrix)
                     hidden = torch.addmm(bias, products.index_select(0, rows), weight)
                     change = change.index_copy(0, rows, net.output(net.after_first(hidden)))
+            if self.standardize:
+                change = LARGEST_CHANGE * torch.tanh(change / LARGEST_CHANGE)
             coefficients = coefficients + change
             if self.equi:
                 carried = s if carried is None else carried + s
@@ -338,6 +346,6 @@ def spread(values: Tensor, frame: Tensor) -> Tensor:
 
 
 def floored(deviation: Tensor, size: Tensor) -> Tensor:
-    """Deviations, but at least a hundredth of the size: few atoms in equal surroundings hardly differ; 1 for zeros."""
-    out = torch.maximum(deviation, 1e-2 * size)
+    """Deviations, but at least FLOOR times the size; 1 for zeros."""
+    out = torch.maximum(deviation, FLOOR * size)
     return torch.where(out > 1e-12 * size.max().clamp_min(1e-30), out, torch.ones_like(out))
