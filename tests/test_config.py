@@ -51,6 +51,7 @@ def test_defaults():
         "gram": "joint",
         "soft": 0.5,
         "resnet_dt": False,
+        "env_protection": 0.0,
         "set_davg_zero": True,
         "activation_function": "tanh",
     }
@@ -189,6 +190,8 @@ def test_one_line_with_path(path, value, message):
     ("model", "message"),
     [
         ({"embedding": "exact"}, "model/standardize: must be false with embedding 'exact'"),
+        ({"descriptor": {"env_protection": 0.01}}, "model/descriptor/env_protection: needs embedding 'exact' and "
+         "soft 0; otherwise 'soft' protects 1/r"),
         ({"descriptor": {"set_davg_zero": False}}, "model/descriptor/set_davg_zero: false needs embedding 'exact'; "
          "'interpolated' given"),
         ({"target": "response", "baseline": {"type": "none"}}, "model/target: 'response' needs a family that sees the "

@@ -6,6 +6,7 @@ tests/foreign/deepmd holds tiny models and their densities, made by make_deepmd.
 import json
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -16,11 +17,12 @@ from dcharge.config import normalize_model
 from dcharge.errors import InputError
 from dcharge.foreign import deepmd
 from dcharge.foreign.deepmd_file import read, read_tree
+from dcharge.foreign.deepmd_table import NEAR, continued, far_points
 from dcharge.structure import Structure
 
 FOLDER = Path(__file__).parent / "deepmd"
 # file -> precision of the model
-EXACT = {"si.yaml": "float32", "water.yaml": "float64", "water.dp": "float64"}
+EXACT = {"si.yaml": "float32", "water.yaml": "float64", "water.dp": "float64", "protected.yaml": "float64"}
 
 
 def known(name) -> tuple[Structure, np.ndarray, np.ndarray]:
@@ -136,7 +138,6 @@ def test_the_output_in_vacuum_is_subtracted_where_deepmd_does(tmp_path):
         ({"model/descriptor/sel": [4, 20]}, "model/descriptor/sel: 0 expected for 'X'"),
         ({"model/descriptor/sel": [0, 20]}, "davg: 2 x 20 x 4 finite numbers expected"),
         ({"model/descriptor/activation_function": "relu6"}, "one of tanh, relu, gelu"),
-        ({"model/descriptor/env_protection": 0.1}, "convert with --interpolate"),
         ({"model/fitting/type": "dipole"}, "model/fitting/type: 'ener' or 'dos' expected"),
         ({"model/fitting/dim_out": 300}, "model/fitting/dim_out: 1 expected, 300 found; a density has numb_dos 1"),
         ({"model/fitting/numb_fparam": 1}, "model/fitting/numb_fparam: 0 expected"),
@@ -167,6 +168,76 @@ def test_files_that_are_none(here):
     for name, message in (("model.dp", "cannot be read"), ("model.yaml", "cannot be read"), ("other.yaml", "'model'")):
         with pytest.raises(InputError, match=f"^{name}: .*{message}"):
             read_tree(name)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_interpolated(here, name, capsys):
+    """For the fast kernels: DeePMD-kit's densities to 1e-5, and those of the exact model in another structure."""
+    assert main(["convert-from", "deepmd", str(FOLDER / name), "--interpolate", "-o", "fast.pth"]) == 0
+    assert "random atoms (--system: of your own structures)" in capsys.readouterr().err
+    fast = dcharge.load("fast.pth")
+    assert fast.model.config["embedding"] == "interpolated" and fast.model.config["precision"] == EXACT[name]
+    assert normalize_model(fast.model.config) == fast.model.config
+    assert fast.meta["interpolated"]["n_radial"] == fast.model.config["descriptor"]["n_radial"] <= 128
+    structure, probes, density = known(name)
+    scale = np.abs(density).max()
+    np.testing.assert_allclose(fast.at(structure, probes)[0], density, rtol=0, atol=1e-5 * scale)
+    exact = dcharge.predict.Predictor(deepmd.convert(FOLDER / name)[0])
+    other = structure.with_(positions=structure.positions * 1.1, cell=structure.cell * 1.1)
+    points = far_points(other, np.random.default_rng(4), 400)
+    np.testing.assert_allclose(fast.at(other, points), exact.at(other, points), rtol=0, atol=1e-5 * scale)
+    on_nucleus = fast.at(structure, structure.positions)
+    assert np.isfinite(on_nucleus).all()
+    away = fast.at(structure, structure.positions + 1e-4)
+    assert np.abs(away - on_nucleus).max() < 1e-2 * np.abs(on_nucleus).max()  # no direction of approach
+
+
+def test_continued_distance():
+    """r itself from 0.3 Angstrom on; closer it stays positive, even in r, with value and slope kept at 0.3."""
+    r = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    y = continued(r)
+    assert (y[r >= NEAR] == r[r >= NEAR]).all() and (y[r < NEAR] > r[r < NEAR]).all()
+    assert (y.diff() > 0).all() and 0.05 < float(y[0]) < 0.1
+    edge = torch.tensor([NEAR - 1e-4], dtype=torch.float64)
+    assert abs(float(continued(edge) - edge)) < 1e-15
+
+
+def test_interpolation_in_another_precision_and_on_a_given_structure(here, capsys):
+    structure, probes, density = known("water.dp")
+    ase.io.write("POSCAR", structure.to_ase())
+    command = ["convert-from", "deepmd", str(FOLDER / "water.dp"), "--interpolate", "--precision", "float32"]
+    assert main([*command, "--system", "POSCAR"]) == 0
+    assert "points of POSCAR" in capsys.readouterr().err
+    fast = dcharge.load("frozen.pth")
+    assert fast.model.config["precision"] == "float32"
+    np.testing.assert_allclose(fast.at(structure, probes)[0], density, rtol=0, atol=1e-5 * np.abs(density).max())
+
+
+def test_interpolation_that_fails_says_by_how_much(here, tmp_path, capsys):
+    """A net that turns within hundredths of an Angstrom is beyond 128 functions."""
+    tree = read_tree(FOLDER / "si.yaml").value
+    layer = tree["model"]["descriptor"]["embeddings"]["networks"][1]["layers"][0]["@variables"]
+    layer["w"] = layer["w"] * 300
+    path = tmp_path / "wild.json"
+    path.write_text(json.dumps(plain(tree)))
+    assert main(["convert-from", "deepmd", str(path), "--interpolate"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "with 128 functions the density still differs by" in error and "convert without --interpolate" in error
+    assert not Path("frozen.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--system", "POSCAR"], "--system: says where --interpolate is measured, which is not given"),
+        (["--interpolate", "--system", "POSCAR"], "POSCAR: holds H; the model knows Si"),
+        (["--interpolate", "--system", "missing"], "missing"),
+    ],
+)
+def test_systems_that_do_not_fit(here, options, message, capsys):
+    ase.io.write("POSCAR", known("water.dp")[0].to_ase())
+    assert main(["convert-from", "deepmd", str(FOLDER / "si.yaml"), *options]) == 1
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_no_code_in_the_frozen_file(here):

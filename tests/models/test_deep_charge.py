@@ -55,7 +55,7 @@ def naive(model, s, point):
                 continue
             u = (r - smooth) / (rcut - smooth)
             w = 1.0 if u < 0 else u**3 * (-6 * u**2 + 15 * u - 10) + 1
-            softened = math.sqrt(r * r + soft * soft)
+            softened = math.sqrt(r * r + soft * soft) + d["env_protection"]
             row = w / softened * np.array([1.0, *(vector / softened)])
             row = (row - [mean, 0, 0, 0]) / constant["pair_scale"][[0, 1, 1, 1]]
             a += np.outer(row, feed(row[:1], model.embedding[z]))
@@ -98,6 +98,16 @@ def test_exact_embedding_is_the_paper(soft, vacuum, rcut_smth):
     expected = np.array([naive(model, s, p) for p in POINTS])
     assert np.ptp(expected) > 0.05 * np.abs(expected).max()
     np.testing.assert_allclose(predicted(model, s, POINTS)[:, 0], expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_protection_is_that_of_deepmd():
+    """env_protection: 1/(r + protection), in the calibration too, and a value on a nucleus."""
+    model, s = calibrated(PLAIN, {"embedding": "exact", "descriptor": {"soft": 0.0, "env_protection": 0.3}})
+    plain, _ = calibrated(PLAIN, {"embedding": "exact", "descriptor": {"soft": 0.0}})
+    assert (model.pair_scale < plain.pair_scale).all()
+    points = np.concatenate([POINTS, s.positions[1] + [[1e-9, 0, 0]]])
+    expected = np.array([naive(model, s, p) for p in points])
+    np.testing.assert_allclose(predicted(model, s, points)[:, 0], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
 def test_mean_and_empty_rows_are_those_of_deepmd():

@@ -16,10 +16,37 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "-o", "--output", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
     )
+    deepmd = parser.add_argument_group("deepmd")
+    deepmd.add_argument(
+        "--interpolate",
+        action="store_true",
+        help="interpolate the embedding net in the distance, for the fast kernels; the density stays within 1e-5 of "
+        "its maximum, from 0.3 Angstrom around the nuclei on, or it is an error",
+    )
+    deepmd.add_argument(
+        "--system",
+        nargs="+",
+        default=[],
+        metavar="STRUCTURE",
+        help="structure files where --interpolate is measured (default: random atoms)",
+    )
+    deepmd.add_argument(
+        "--precision", choices=("float32", "float64"), help="of the frozen model (default: that of MODEL)"
+    )
 
 
 def run(args) -> None:
     """Convert."""
+    from ..errors import InputError
     from ..foreign.convert import convert_from
 
-    convert_from(args.format, args.model, args.output)
+    if args.system and not args.interpolate:
+        raise InputError("--system: says where --interpolate is measured, which is not given")
+    convert_from(
+        args.format,
+        args.model,
+        args.output,
+        interpolate=args.interpolate,
+        systems=args.system,
+        precision=args.precision,
+    )

@@ -59,6 +59,13 @@ SE_E2_A = (
         "Softening length in Angstrom: 1/r becomes 1/sqrt(r^2 + soft^2), so that the density is smooth at a nucleus.",
         NOT_NEGATIVE,
     ),
+    key(
+        "env_protection",
+        float,
+        0.0,
+        "With `soft` 0 and the exact embedding: 1/r becomes 1/(r + env_protection), Angstrom, as in DeePMD-kit.",
+        NOT_NEGATIVE,
+    ),
     key("resnet_dt", bool, False, "Trainable factors on the residual layers of the embedding net."),
     key(
         "set_davg_zero",
@@ -150,5 +157,7 @@ def check(model: dict, fail) -> None:
         for name, wanted in (("embedding", "exact"), ("vacuum", "paper")):
             if model[name] != wanted:
                 fail("model/descriptor/set_davg_zero", f"false needs {name} '{wanted}'; '{model[name]}' given")
+    if d["env_protection"] > 0 and (d["soft"] > 0 or model["embedding"] != "exact"):
+        fail("model/descriptor/env_protection", "needs embedding 'exact' and soft 0; otherwise 'soft' protects 1/r")
     if model["embedding"] == "interpolated" and d["soft"] == 0:
         fail("model/descriptor/soft", "must be positive with embedding 'interpolated'; 0 needs embedding 'exact'")

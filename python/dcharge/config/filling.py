@@ -25,7 +25,6 @@ LARGEST = 2**63 - 1  # what a kernel can count to; larger numbers, inf and nan a
 DEEPMD_KEYS = {
     "sel": "neighbours need no upper limit here; remove it",
     "type_one_side": "the embedding depends on the neighbour's species only, always; remove it",
-    "env_protection": "1/r is softened by 'soft'",
     "data_stat_nbatch": "statistics need no setting; remove it",
 }
 

@@ -11,17 +11,41 @@ import torch
 
 from ..config import normalize_model
 from ..errors import InputError, log
+from ..io import read_structure
 from ..models import make_model
 from ..models.deep_charge import DeepCharge
 from .deepmd_file import Layer, ProbeModel, read
 
 
-def convert(path) -> tuple[DeepCharge, dict]:
-    """Model of a file of `dp convert-backend`, and where it comes from. Raises InputError in one line."""
+def convert(path, interpolate: bool = False, systems=(), precision: str | None = None) -> tuple[DeepCharge, dict]:
+    """Model of a file of `dp convert-backend`, and where it comes from.
+
+    interpolate  the embedding net interpolated in the distance, for the fast kernels; see `deepmd_table`
+    systems      structure files whose first frames say how good that is; none: random atoms
+    precision    of the dcharge model; none: that of the file
+    Raises InputError in one line.
+    """
     source = read(path)
     sel = ", ".join(f"{symbol} {n}" for symbol, n in zip(source.type_map, source.slots, strict=True))
     log.info(f"{path}: sel {sel}; where a point has more neighbours, DeePMD-kit leaves out the farthest, dcharge none")
-    return exact(source, path), source.source
+    if precision is not None:
+        source.precision = precision
+    if not interpolate:
+        return exact(source, path), source.source
+    from . import deepmd_table as table
+
+    structures = [read_structure(system) for system in systems]
+    for system, structure in zip(systems, structures, strict=True):
+        unknown = sorted(set(structure.symbols) - set(source.type_map))
+        if unknown:
+            raise InputError(f"{system}: holds {unknown[0]}; the model knows {', '.join(source.type_map)}")
+    where = ", ".join(map(str, systems)) or "random atoms (--system: of your own structures)"
+    model, found = table.interpolated(source, structures or [table.made_up(source, np.random.default_rng(0))], path)
+    log.info(
+        f"interpolated with {found['n_radial']} functions of the distance: the density differs by {found['error']:.1e} "
+        f"of its maximum, at {found['points']} points of {where}, at least {table.NEAR:g} Angstrom from nuclei"
+    )
+    return model, {**source.source, "interpolated": found}
 
 
 def model_section(source: ProbeModel, path, **changes) -> dict:
@@ -42,10 +66,7 @@ def model_section(source: ProbeModel, path, **changes) -> dict:
 @torch.no_grad()
 def exact(source: ProbeModel, path) -> DeepCharge:
     """The same function of atoms and points as in DeePMD-kit: its embedding net at every pair."""
-    if source.protection:
-        found = f"model/descriptor/env_protection: 0 expected, {source.protection:g} found"
-        raise InputError(f"{path}: {found}; convert with --interpolate")
-    descriptor = {"soft": 0.0, "set_davg_zero": False}
+    descriptor = {"soft": 0.0, "set_davg_zero": False, "env_protection": source.protection}
     section = model_section(source, path, descriptor=descriptor, embedding="exact", standardize=False)
     model = make_model(section)
     fill_fitting(model, source)

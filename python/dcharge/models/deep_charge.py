@@ -66,6 +66,7 @@ class DeepCharge(Model):
         self.zero_vacuum = config["vacuum"] == "zero"
         self.padded = not d.get("set_davg_zero", True)  # models frozen before the key existed lack it
         self.radial = {"rcut": d["rcut"], "rcut_smth": d["rcut_smth"], "soft": d["soft"]}
+        self.pair = {**self.radial, "protection": d.get("env_protection", 0.0)}  # of the exact embedding
         axis = d["axis_neuron"] if isinstance(d["axis_neuron"], list) else [d["axis_neuron"]] * (self.l_max + 1)
         self.axis = axis if self.gram_mode == "per_l" else axis[:1]
 
@@ -185,7 +186,7 @@ class DeepCharge(Model):
         if self.exact:
             padding = Padding(self.pair_mean, self.slots) if self.padded else None
             a = self.norm * exact_environment(
-                cache.batch, points, point_frame, self.embedding, self.radial, self.pair_scale, padding
+                cache.batch, points, point_frame, self.embedding, self.pair, self.pair_scale, padding
             )
         else:
             a = contract(geometry, cache.coefficients, cache.offset)
@@ -239,14 +240,14 @@ class DeepCharge(Model):
             self.output_mean.copy_(rest.double().mean())
         few = slice(0, min(4096, len(points)))
         if self.padded:
-            statistics = batch, points[few], point_frame[few], self.l_max, self.radial, self.n_types
+            statistics = batch, points[few], point_frame[few], self.l_max, self.pair, self.n_types
             slots, mean, deviation = slot_statistics(*statistics)
             self.slots.copy_(slots)
             self.pair_mean.copy_(mean)
             self.pair_scale.copy_(deviation)
             self.norm.fill_(1.0 / max(1, int(slots.sum())))
             return
-        n_max, deviation = pair_statistics(batch, points[few], point_frame[few], self.l_max, self.radial)
+        n_max, deviation = pair_statistics(batch, points[few], point_frame[few], self.l_max, self.pair)
         self.pair_scale.copy_(deviation)
         if self.standardize:
             self._standardise(moments.double())

@@ -33,12 +33,20 @@ def frame_pairs(batch: Batch, points: Tensor, point_frame: Tensor, rcut: float):
     return torch.cat(point_index), torch.cat(atom_index), torch.cat(vectors)
 
 
-def pair_environment(vector: Tensor, l_max: int, rcut: float, rcut_smth: float, soft: float) -> tuple[Tensor, Tensor]:
-    """s [e] and R = s (Y_lm) [e, (l_max + 1)^2] of pairs (Eqs. 6, 7 of the paper, softened as ops.radial_moments)."""
+def pair_environment(
+    vector: Tensor, l_max: int, rcut: float, rcut_smth: float, soft: float, protection: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """s [e] and R = s (Y_lm) [e, (l_max + 1)^2] of pairs (Eqs. 6, 7 of the paper, softened as ops.radial_moments).
+
+    Without softening 1/r may be 1/(r + protection), as in DeePMD-kit.
+    """
     r2 = vector.square().sum(-1)
     positive = r2 > 0
     r = torch.where(positive, torch.where(positive, r2, 1.0).sqrt(), 0.0)
-    softened = torch.sqrt(r2 + soft**2) if soft > 0 else r.clamp_min(R_MIN)
+    if soft > 0:
+        softened = torch.sqrt(r2 + soft**2)
+    else:
+        softened = r + protection if protection > 0 else r.clamp_min(R_MIN)
     s = switch(r, rcut, rcut_smth) / softened
     return s, s[:, None] * solid_harmonics(vector / softened[:, None], l_max)
 
