@@ -9,6 +9,8 @@
 #include "core/moments_backward_block.hpp"
 #include "core/moments_block.hpp"
 #include "core/neighbors_element.hpp"
+#include "core/orbital_gram_element.hpp"
+#include "core/orbitals_backward_block.hpp"
 
 namespace dcharge {
 namespace cuda {
@@ -39,6 +41,14 @@ template <class T>
 int gram(const GramArguments<T>& arguments, Stream stream);
 template <class T>
 int gram_backward(const GramArguments<T>& arguments, Stream stream);
+template <class T>
+int orbital_sums(const OrbitalArguments<T>& arguments, Stream stream);
+template <class T>
+int orbital_sums_backward(const OrbitalArguments<T>& arguments, Stream stream);
+template <class T>
+int orbital_gram(const OrbitalGramArguments<T>& arguments, Stream stream);
+template <class T>
+int orbital_gram_backward(const OrbitalGramArguments<T>& arguments, Stream stream);
 // Pairs of every centre; then, with their running sum, the pairs themselves.
 int count_neighbors(const NeighborsArguments& arguments, Stream stream);
 int fill_neighbors(const NeighborsArguments& arguments, Stream stream);

@@ -23,6 +23,14 @@ DCHARGE_INLINE void atomic_max(int64_t* to, int64_t value) {
 #endif
 }
 
+DCHARGE_INLINE void atomic_add(float* to, float value) {
+#ifdef __CUDA_ARCH__
+  atomicAdd(to, value);
+#else
+  *to += value;
+#endif
+}
+
 DCHARGE_INLINE void atomic_add(double* to, double value) {
 #ifdef __CUDA_ARCH__
   atomicAdd(to, value);

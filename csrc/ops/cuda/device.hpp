@@ -107,4 +107,19 @@ class DeviceBins {
   }
 };
 
+// Points in the order in which consecutive ones share a block.
+struct DevicePoints {
+  DeviceBins bins;
+  Tensor order;
+
+  DevicePoints(const Device& device, const GeometryTensors& g, int64_t n_types, double rcut)
+      : bins(device, g.points, g.view(), n_types, rcut, false), order(g.point_frame) {
+    Tensor keys = device_empty(g.points, {g.points.size(0)}, ScalarType::Long);
+    require_launched(cuda::point_keys(bins.view, mutable_data<int64_t>(keys), device.stream()));
+    order = stable_sort(keys)[1];
+  }
+
+  Points view() const { return {data<int64_t>(order), bins.view}; }
+};
+
 }  // namespace dcharge

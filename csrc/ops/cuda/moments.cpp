@@ -3,21 +3,6 @@
 namespace dcharge {
 namespace {
 
-// Points in the order in which consecutive ones share a block.
-struct DevicePoints {
-  DeviceBins bins;
-  Tensor order;
-
-  DevicePoints(const Device& device, const GeometryTensors& g, const Radial& radial)
-      : bins(device, g.points, g.view(), radial.n_types, radial.rcut, false), order(g.point_frame) {
-    Tensor keys = device_empty(g.points, {g.points.size(0)}, ScalarType::Long);
-    require_launched(cuda::point_keys(bins.view, mutable_data<int64_t>(keys), device.stream()));
-    order = stable_sort(keys)[1];
-  }
-
-  Points view() const { return {data<int64_t>(order), bins.view}; }
-};
-
 Tensor radial_moments(const Tensor& points, const Tensor& point_frame, const Tensor& atoms, const Tensor& atom_type,
                       const Tensor& atom_frame, const Tensor& cell, const Tensor& pbc, double rcut, double rcut_smth,
                       double soft, int64_t n_radial, int64_t l_max, int64_t n_types, ScalarType dtype) {
@@ -25,7 +10,7 @@ Tensor radial_moments(const Tensor& points, const Tensor& point_frame, const Ten
   GeometryTensors g(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, points.get_device_index());
   Radial radial = make_radial(rcut, rcut_smth, soft, n_radial, l_max, n_types);
   require(dtype == ScalarType::Float || dtype == ScalarType::Double, "dtype: float32 or float64 expected");
-  DevicePoints sorted(device, g, radial);
+  DevicePoints sorted(device, g, radial.n_types, radial.rcut);
   Tensor out = device_empty(g.points, {g.points.size(0), n_types, (l_max + 1) * (l_max + 1), n_radial}, dtype);
   require_launched(dtype == ScalarType::Float
                        ? cuda::moments(sorted.view(), radial, mutable_data<float>(out), device.stream())
@@ -52,7 +37,7 @@ std::tuple<Tensor, Tensor> radial_moments_backward(const Tensor& grad, const Ten
   require(dtype == ScalarType::Float || dtype == ScalarType::Double, "grad: float32 or float64 expected");
   Tensor d =
       take_beside(g.points, "grad", grad, dtype, {g.points.size(0), n_types, (l_max + 1) * (l_max + 1), n_radial});
-  DevicePoints sorted(device, g, radial);
+  DevicePoints sorted(device, g, radial.n_types, radial.rcut);
   Tensor d_points = device_empty(g.points, {g.points.size(0), 3}, ScalarType::Double);
   Tensor d_atoms = torch::stable::new_zeros(g.atoms, {g.atoms.size(0), 3});
   require_launched((dtype == ScalarType::Float ? run_backward<float> : run_backward<double>)(sorted.view(), radial, d,

@@ -11,10 +11,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import FRAMES, N_TYPES, RADIAL, Case, relative_error, tolerance  # noqa: E402
+from orbital_cases import SOFT, parameters  # noqa: E402
 
+from dcharge.ops.ead import orbital_gram_backward_reference, orbital_gram_reference  # noqa: E402
 from dcharge.ops.gram import gram_backward_reference, gram_reference  # noqa: E402
 from dcharge.ops.moments import radial_moments_reference  # noqa: E402
 from dcharge.ops.neighbors import neighbors_reference  # noqa: E402
+from dcharge.ops.orbitals import orbital_sums_reference  # noqa: E402
 
 DTYPES = (torch.float64, torch.float32)
 MOMENTS = [(0, 5), (1, 11), (1, 37), (2, 18), (3, 11)]  # l_max, n_radial: below, at and beyond what a thread holds
@@ -47,6 +50,46 @@ def moments(op, name, n_points):
                 close(f"gradient, {what}", x, y, dtype, gradient=True)
 
 
+def orbitals(op, name, n_points):
+    """Free points and atoms among each other, fewer and more waves than a thread holds, every choice of gradients."""
+    c = Case(name, max(n_points, 29))
+    free = c.geometry[:2] if n_points else (c.points[:0], c.point_frame[:0])
+    at_atoms = (c.atoms, c.atom_frame, torch.arange(len(c.atoms)))
+    sizes = [(0, 9, False), (1, 3, True), (2, 11, False), (2, 8, True)] if n_points == 29 else [(2, 5, True)]
+    for l_max, n_waves, unit in sizes:
+        for points, frame, index in ((*free, None), at_atoms):
+            inputs = [t.clone().requires_grad_() for t in (points, c.atoms, *parameters(len(c.atoms), n_waves))]
+            shape = (RADIAL["rcut"], SOFT["unit" if unit else "raw"], l_max, unit)
+            exact = orbital_sums_reference(inputs[0], frame, inputs[1], *c.geometry[3:], *inputs[2:], index, *shape)
+            weight = torch.randn(exact.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+            gradients = torch.autograd.grad((exact * weight).sum(), inputs)
+            geometry = (points, frame, c.atoms, *c.geometry[3:])
+            for dtype in DTYPES:
+                what = f"orbitals, {name}, {len(points)} points, l_max {l_max}, {n_waves} waves, unit {unit}, {dtype}"
+                tables = parameters(len(c.atoms), n_waves, dtype)
+                close(what, op.orbital_sums(*geometry, *tables, index, *shape), exact, dtype)
+                for wanted in ((True, True), (True, False), (False, True)):
+                    found = op.orbital_sums_backward(weight.to(dtype), *geometry, *tables, index, *shape, *wanted)
+                    for k, (x, y) in enumerate(zip(found, gradients, strict=True)):
+                        y = y if wanted[k >= 2] else y[:0]
+                        close(f"gradient {k}, {what}", x, y, dtype, gradient=True)
+                        if k >= 2 and x.dtype != dtype:
+                            print(f"gradient {k}, {what}: is {x.dtype}")
+
+
+def orbital_grams(op):
+    for n_comp, n_waves in ((1, 5), (4, 1), (10, 8)):
+        s = torch.randn(5, n_comp, n_waves, dtype=torch.float64, generator=torch.manual_seed(3))
+        exact = orbital_gram_reference(s)
+        grad = torch.randn(exact.shape, dtype=torch.float64, generator=torch.manual_seed(4))
+        gradient = orbital_gram_backward_reference(grad, s)
+        for dtype in DTYPES:
+            what = f"orbital_gram, {n_comp} components, {n_waves} waves, {dtype}"
+            close(what, op.orbital_gram(s.to(dtype)), exact, dtype)
+            found = op.orbital_gram_backward(grad.to(dtype), s.to(dtype))
+            close(f"gradient, {what}", found, gradient, dtype, gradient=True)
+
+
 def many_candidates(op):
     """More atoms near one block than shared memory lists at once, and frames that change inside a block."""
     generator = torch.manual_seed(2)
@@ -59,6 +102,15 @@ def many_candidates(op):
     arguments = (*geometry, pbc, *LENGTHS, 6, 1, N_TYPES)
     exact = radial_moments_reference(*arguments, torch.float64)
     close("many candidates", op.radial_moments(*arguments, torch.float64), exact, torch.float64)
+    tables, shape = parameters(900, 5), (LENGTHS[0], 0.3, 1, False)
+    inputs = [t.clone().requires_grad_() for t in (points, atoms, *tables)]
+    given = (inputs[0], frame, inputs[1], *geometry[3:], pbc, *inputs[2:], None, *shape)
+    exact = orbital_sums_reference(*given)
+    fixed = [t.detach() if isinstance(t, torch.Tensor) else t for t in given]
+    close("many candidates, orbitals", op.orbital_sums(*fixed), exact, torch.float64)
+    found = op.orbital_sums_backward(exact.detach(), *fixed, True, True)
+    for x, y in zip(found, torch.autograd.grad(exact.square().sum() / 2, inputs), strict=True):
+        close("gradient, many candidates, orbitals", x, y, torch.float64, gradient=True)
 
 
 def neighbor_list(op, name):
@@ -104,10 +156,12 @@ def main():
     for name in FRAMES:
         for n_points in (29, 300, 0) if name in ("skewed", "two_frames") else (29,):
             moments(op, name, n_points)
+            orbitals(op, name, n_points)
         if name != "two_frames":
             neighbor_list(op, name)
     many_candidates(op)
     grams(op)
+    orbital_grams(op)
     refused(op, "points: a coordinate", dict(points=torch.full((29, 3), float("nan"), dtype=torch.float64)))
     refused(op, "atoms: a coordinate", dict(atoms=torch.full((5, 3), 1e13, dtype=torch.float64)))
     refused(op, "atom_type: values must lie in 0..1", dict(atom_type=torch.full((5,), 2)))
