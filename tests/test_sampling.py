@@ -250,16 +250,17 @@ def test_clipping_is_told(said):
     assert rare and all(w.max() <= 3.0 * 1.2 and w.mean() == pytest.approx(1.0) for w in rare)
     drawn, clipped = sampler.clipped
     assert drawn == 9000 and clipped == sum(np.count_nonzero(i >= 995) for i, _ in found)
-    tell_sample("targeted", sampler, np.repeat(np.arange(30), 300), np.concatenate([w for _, w in found]))
+    tell_sample("targeted", sampler, np.repeat(np.arange(30), 300), np.concatenate([w for _, w in found]), 300)
     assert f"; {clipped / 90:.2g} % of the weights clipped at 3 times the mean" in said()
 
 
 def test_effective_sample_size_is_told(said):
     """Kish's: (sum w)^2 / sum w^2, a mean over frames."""
-    tell_sample("random", Random(10), np.repeat([0, 1], [10, 4]), np.repeat([1.0, 1.8, 0.2], [10, 2, 2]))
+    tell_sample("random", Random(10), np.repeat([0, 1], [10, 4]), np.repeat([1.0, 1.8, 0.2], [10, 2, 2]), 10)
     expected = (10 + 16 / (2 * 1.8**2 + 2 * 0.2**2)) / 2
     assert said() == (
-        f"random sampler: effective sample size {expected:.0f} of 7 points of a frame; 1 frame of 2 with fewer than 10"
+        f"random sampler: effective sample size {expected:.0f} of 7 points of a frame; "
+        "1 frame of 2 with fewer than asked for"
     )
 
 

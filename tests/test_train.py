@@ -302,7 +302,7 @@ def test_fraction(here, cubes):
 def samples(counts) -> Samples:
     n = sum(counts)
     frame = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return Samples([structure(0)] * len(counts), torch.zeros(n, 3), frame, torch.zeros(n, 1), torch.ones(n))
+    return Samples([structure(0)] * len(counts), torch.zeros(n, 3), frame, torch.zeros(n, 1), torch.ones(n), frame)
 
 
 def test_batches_cover_an_epoch():
@@ -332,7 +332,8 @@ def test_partial_cache_mixes_right():
     model = make_model(model_config())
     s = structure(0)
     points = torch.tensor(np.random.default_rng(0).uniform(0, 5, (20, 3)))
-    data = Samples([s], points, torch.zeros(20, dtype=torch.int64), torch.zeros(20, 1), torch.ones(20))
+    zero, ones = torch.zeros(20, dtype=torch.int64), torch.ones(20)
+    data = Samples([s], points, zero, torch.zeros(20, 1), ones, torch.arange(20))
     batch = data.batch(model.type_map, "cpu")
     one = 2 * 4 * 12 * 4
     caches = [GeometryCache(model, data, batch, budget) for budget in (20 * one, 7 * one + 1, 0)]

@@ -13,7 +13,7 @@ from .batch import Batch
 from .errors import InputError, counted, log, say_once
 from .io import open_system
 from .progress import track
-from .sampling import Random, Stratified, draw, effective_size
+from .sampling import Random, Stratified, draw, effective_size, make_sampler
 from .structure import Structure
 
 
@@ -26,6 +26,7 @@ class Samples:
     frame       # [n] int64, non-decreasing
     target      # [n, 1], e/Angstrom^3 (total density)
     weight      # [n], mean 1 per frame
+    index       # [n] int64, number of the point among all of its frame, increasing within a frame
     """
 
     structures: list[Structure]
@@ -33,17 +34,25 @@ class Samples:
     frame: Tensor
     target: Tensor
     weight: Tensor
+    index: Tensor
 
     def __len__(self) -> int:
         return len(self.points)
 
     def select(self, keep: Tensor) -> Samples:
         """The points with index `keep`; all structures stay, so that frame numbers hold."""
-        return Samples(self.structures, *(t[keep] for t in (self.points, self.frame, self.target, self.weight)))
+        return Samples(self.structures, *(t[keep] for t in self._tensors()))
+
+    def shuffled(self, seed: int) -> Samples:
+        """The points in random order: the first n of them are a fair sample of all frames."""
+        return self.select(torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)))
 
     def to(self, device) -> Samples:
         """The same on another device."""
-        return Samples(self.structures, *(t.to(device) for t in (self.points, self.frame, self.target, self.weight)))
+        return Samples(self.structures, *(t.to(device) for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.points, self.frame, self.target, self.weight, self.index
 
     def batch(self, type_map, device) -> Batch:
         """All structures as one flat batch."""
@@ -63,9 +72,16 @@ def system_frames(entries, where: str = "") -> list:
 
 
 def sample_frame(density, sampler, seed: int, number: int):
-    """One frame's sample: points [n, 3], total density [n, 1], weight [n] (numpy)."""
-    index, weight = draw(sampler, density, seed, number)
-    return density.points(index), density.values_at(index)[:1].T.astype(np.float64), weight
+    """One frame's sample (numpy): points [n, 3], total density [n, 1], weight [n], index [n]. No sampler: no point."""
+    index, weight = (
+        (np.zeros(0, dtype=np.int64), np.zeros(0)) if sampler is None else draw(sampler, density, seed, number)
+    )
+    return points_of_frame(density, index, weight)
+
+
+def points_of_frame(density, index, weight):
+    """What a frame adds to Samples: points [n, 3], total density [n, 1], weight [n], index [n]."""
+    return density.points(index), density.values_at(index)[:1].T.astype(np.float64), weight, index
 
 
 def check_frame(density, target: str, type_map) -> None:
@@ -88,7 +104,7 @@ def load_samples(frames, sampler, seed: int, type_map, target: str, calibration:
     """Read every frame once and draw its points -> (Samples, calibration Samples or None).
 
     The calibration sample (`calibration` points in all) is stratified whatever the sampler, because baseline
-    and standardisation need points near every nucleus.
+    and standardisation need points near every nucleus. Without a sampler (None) only structures are read.
     """
     drawn, extra, structures = [], [], []
     near = Stratified(max(1, calibration // max(1, len(frames))))
@@ -99,65 +115,81 @@ def load_samples(frames, sampler, seed: int, type_map, target: str, calibration:
         drawn.append(sample_frame(density, sampler, seed, number))
         if calibration:
             extra.append(sample_frame(density, near, seed + 1, number))
-    return _collect(structures, drawn), _collect(structures, extra) if calibration else None
+    return collect(structures, drawn), collect(structures, extra) if calibration else None
 
 
-def tell_sample(name: str, sampler, frame, weight) -> None:
+def tell_sample(name: str, sampler, frame, weight, asked) -> None:
     """Log what a sampler did: effective sample size, frames with fewer points than asked for, weights clipped.
 
-    name: its type; frame # [n] int64, weight # [n]: of the points drawn
+    name: its type; frame # [n] int64, weight # [n]: of the points drawn; asked: points of every frame, or of each
     """
     counts = np.bincount(frame)
     effective = np.mean([effective_size(w) for w in np.split(weight, np.cumsum(counts)[:-1])])
     text = f"{name} sampler: effective sample size {effective:.0f} of {counts.mean():.0f} points of a frame"
-    if np.any(short := counts < sampler.points_per_frame):
-        text += f"; {counted(int(short.sum()), 'frame')} of {len(counts)} with fewer than {sampler.points_per_frame}"
+    if np.any(short := counts < asked):
+        text += f"; {counted(int(short.sum()), 'frame')} of {len(counts)} with fewer than asked for"
+    sampler = getattr(sampler, "candidates", sampler)
     if clipped := getattr(sampler, "clipped", [0, 0])[1]:
         share = 100 * clipped / sampler.clipped[0]
         text += f"; {share:.2g} % of the weights clipped at {sampler.max_weight:g} times the mean"
     log.info(text)
 
 
-def _collect(structures, drawn) -> Samples:
+def collect(structures, drawn) -> Samples:
+    """Samples of structures and what `points_of_frame` gave for each."""
     counts = torch.tensor([len(d[0]) for d in drawn], dtype=torch.int64)
-    points, target, weight = (torch.as_tensor(np.concatenate(x)) for x in zip(*drawn, strict=True))
+    points, target, weight, index = (torch.as_tensor(np.concatenate(x)) for x in zip(*drawn, strict=True))
     frame = torch.repeat_interleave(torch.arange(len(drawn)), counts)
-    return Samples(structures, points, frame, target, weight)
+    return Samples(structures, points, frame, target, weight, index)
+
+
+def held_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
+    """The points in two parts: training, and a share `fraction` for validation."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    n = max(1, int(round(fraction * len(samples))))
+    if n >= len(samples):
+        raise InputError(f"training/validation_data/fraction: no point of {len(samples)} is left for training")
+    log.info(f"validation data: {n} of the training points, held out")
+    return samples.select(order[n:].sort()[0]), samples.select(order[:n].sort()[0])
+
+
+def training_frames(config: dict) -> list:
+    """Frames of training/training_data of a normalised input; InputError where there is none."""
+    frames = system_frames(config["training"]["training_data"]["systems"], "training/training_data/systems")
+    if not frames:
+        raise InputError("training/training_data/systems: no frame found")
+    return frames
 
 
 def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samples]:
-    """Training, validation (or None) and calibration samples of a normalised input."""
-    from .sampling import make_sampler
+    """Training, validation (or None) and calibration samples of a normalised input.
 
+    With the sampler `independent` no training point is drawn yet (`resampling.py`), nor held out.
+    """
     model, training = config["model"], config["training"]
     seed, type_map, target = training["seed"], model["type_map"], model["target"]
-    sampler = make_sampler(training["sampler"])
-    frames = system_frames(training["training_data"]["systems"], "training/training_data/systems")
-    if not frames:
-        raise InputError("training/training_data/systems: no frame found")
+    section, fraction = training["sampler"], training["validation_data"]["fraction"]
+    later = section["type"] == "independent"
+    frames = training_frames(config)
+    sampler = None if later else make_sampler(section)
     samples, calibration = load_samples(frames, sampler, seed, type_map, target, calibration=50_000)
-    log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
-    tell_sample(training["sampler"]["type"], sampler, samples.frame.numpy(), samples.weight.numpy())
+    if not later:
+        log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
+        tell_sample(
+            section["type"], sampler, samples.frame.numpy(), samples.weight.numpy(), sampler.points_per_frame
+        )  # fmt: skip
 
-    section = training["validation_data"]
     known = {(os.path.realpath(f.path), f.name) for f in frames}
-    frames = system_frames(section["systems"], "training/validation_data/systems")
+    frames = system_frames(training["validation_data"]["systems"], "training/validation_data/systems")
     validation = None
     if frames:
         both = [f.name for f in frames if (os.path.realpath(f.path), f.name) in known]
         if both:
             log.warning(f"validation data: {both[0]} is training data too; 'best' will not mean best on unseen frames")
         # uniform points: their NMAE estimates that of the full grid
-        uniform = Random(training["sampler"]["points_per_frame"])
+        uniform = Random((section["candidates"] if later else section)["points_per_frame"])
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
         log.info(f"validation data: {counted(len(frames), 'frame')}, {len(validation)} points")
-    elif section["fraction"] > 0:
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(samples), generator=generator)
-        n = max(1, int(round(section["fraction"] * len(samples))))
-        if n >= len(samples):
-            raise InputError(f"training/validation_data/fraction: no point of {len(samples)} is left for training")
-        validation = samples.select(order[:n].sort()[0])
-        samples = samples.select(order[n:].sort()[0])
-        log.info(f"validation data: {n} of the training points, held out")
+    elif fraction > 0 and not later:
+        samples, validation = held_out(samples, fraction, seed)
     return samples, validation, calibration

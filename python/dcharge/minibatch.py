@@ -34,6 +34,11 @@ class GeometryCache:
             stop = min(start + CHUNK, n)
             self.stored[start:stop] = self._compute(slice(start, stop))
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept."""
+        return 0 if self.stored is None else self.stored.nbytes
+
     def _compute(self, index):
         return self.model.geometry(self.batch, self.samples.points[index], self.samples.frame[index])
 

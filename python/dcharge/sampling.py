@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import InputError
+from .independent import Independent
 from .structure import Structure, complete_cell
 
 CHUNK = 65536
@@ -201,20 +202,25 @@ def effective_size(weight: np.ndarray) -> float:
     return float(weight.sum() ** 2 / np.square(weight).sum()) if len(weight) else 0.0
 
 
-SAMPLERS = {"random": Random, "stratified": Stratified, "targeted": Targeted}
+SAMPLERS = {"random": Random, "stratified": Stratified, "targeted": Targeted, "independent": Independent}
 
 
-def make_sampler(config: dict):
-    """Sampler from the `training/sampler` section of the input."""
+def make_sampler(config: dict, features=None):
+    """Sampler from the `training/sampler` section of the input.
+
+    features: function (structure, points [n, 3]) -> [n, d], for the sampler `independent`
+    """
     options = {k: v for k, v in config.items() if k != "type"}
     if "shells" in options:
         options["shells"] = tuple(options["shells"])
+    if "candidates" in options:
+        options |= {"candidates": make_sampler(options["candidates"]), "features": features}
     return SAMPLERS[config["type"]](**options)
 
 
-def frame_rng(seed: int, frame: int) -> np.random.Generator:
+def frame_rng(seed: int, frame: int, cycle: int = 0) -> np.random.Generator:
     """Generator of one frame: the sample of a frame does not depend on how many frames there are."""
-    return np.random.default_rng([seed, frame])
+    return np.random.default_rng([seed, frame, cycle] if cycle else [seed, frame])
 
 
 def draw(sampler, density, seed: int, frame: int):
@@ -224,7 +230,11 @@ def draw(sampler, density, seed: int, frame: int):
     """
     if density.n_points == 0:
         raise InputError(f"{density.name}: no grid points")
-    index, weight = sampler(density, frame_rng(seed, frame))
+    return with_own_weights(density, *sampler(density, frame_rng(seed, frame)))
+
+
+def with_own_weights(density, index, weight):
+    """A sample of `density`, its weights multiplied by those that a point set brings along."""
     own = getattr(density, "weight", None)
     if own is not None:
         weight = _normalised(weight * own[index])

@@ -25,6 +25,7 @@ from .loss import make_loss
 from .metrics import Errors
 from .minibatch import CHUNK, Batches, GeometryCache
 from .models import Model, make_model
+from .resampling import Resampling
 from .schedule import Schedule
 from .structure import warn_of_field
 
@@ -71,24 +72,23 @@ class Trainer:
 
         samples, validation, calibration = training_and_validation(config)
         warn_of_data(self.model, samples)
-        self.samples = samples.to(self.device)
-        self.validation = None if validation is None else validation.to(self.device)
-        batch = self.samples.batch(self.model.type_map, self.device)
+        batch = samples.batch(self.model.type_map, self.device)
         if content is None:
-            calibration = shuffled(calibration, training["seed"]).to(self.device)
+            calibration = calibration.shuffled(training["seed"]).to(self.device)
             self.model.calibrate(batch, calibration.points, calibration.frame, calibration.target, calibration.weight)
-        budget = training["cache_gb"] * 1e9
-        self.geometry = GeometryCache(self.model, self.samples, batch, budget)
-        self.batch = batch
+        self.resampling = None
+        if training["sampler"]["type"] == "independent":
+            self.resampling = Resampling(config, self.model)
+            samples = self.resampling.first(config, content if restart else None, restart)
+            validation = validation if self.resampling.held is None else self.resampling.held
+        self.validation = None if validation is None else validation.to(self.device)
+        self.batch, self.validation_geometry = batch, None
+        self._train_on(samples)
         if self.validation is not None:
-            used = 0 if self.geometry.stored is None else self.geometry.stored.nbytes
             self.validation_batch = self.validation.batch(self.model.type_map, self.device)
-            self.validation_geometry = GeometryCache(self.model, self.validation, self.validation_batch, budget - used)
+            left = training["cache_gb"] * 1e9 - self.geometry.nbytes
+            self.validation_geometry = GeometryCache(self.model, self.validation, self.validation_batch, left)
 
-        data = training["training_data"]
-        self.batches = Batches(self.samples, data["batch_size"], data["frames_per_batch"], training["seed"])
-        # a family that encodes its atoms does so for the frames of a step alone
-        self.encodes_few = self.model.encodes_atoms and 0 < self.batches.frames < batch.n_frames
         self.schedule = Schedule(config["learning_rate"], training["numb_steps"])
         self.loss = make_loss(config["loss"])
         self.optimizer = make_optimizer(config["optimizer"], self.model.parameters(), self.schedule.rate(0))
@@ -101,6 +101,17 @@ class Trainer:
             step = checkpoint.section(content, "run")["step"]
             log.info(f"weights of {init_model} (step {step}); the run starts anew")
         self._tell_baseline()
+
+    def _train_on(self, samples: Samples) -> None:
+        """Take these training points: their cache, and batches of them."""
+        training, data = self.config["training"], self.config["training"]["training_data"]
+        self.geometry = None  # frees the memory of the points before
+        used = 0 if self.validation_geometry is None else self.validation_geometry.nbytes
+        self.samples = samples.to(self.device)
+        self.geometry = GeometryCache(self.model, self.samples, self.batch, training["cache_gb"] * 1e9 - used)
+        self.batches = Batches(self.samples, data["batch_size"], data["frames_per_batch"], training["seed"])
+        # a family that encodes its atoms does so for the frames of a step alone
+        self.encodes_few = self.model.encodes_atoms and 0 < self.batches.frames < self.batch.n_frames
 
     def _check_same(self, content: dict, path, section: str, keys=None) -> None:
         saved, mine = checkpoint.section(content, "config")[section], self.config[section]
@@ -163,6 +174,8 @@ class Trainer:
         out |= {f"state/{k}": v for k, v in self.model.state_dict().items()}
         if self.average:
             out |= {f"ema/{k}": v for k, v in self.average.values.items()}
+        if self.resampling:
+            out |= self.resampling.content()
         return out
 
     def save(self) -> None:
@@ -327,6 +340,8 @@ class Trainer:
             saved = self.step
             with Interrupt() as interrupt:
                 while not self.finished() and not interrupt.asked:
+                    if self.resampling and self.resampling.due(self.position()):
+                        self._train_on(self.resampling.draw(self.position()))
                     self.train_step()
                     self.elapsed = time.perf_counter() - started
                     if self.step % training["disp_freq"] == 0 or self.finished():
@@ -370,12 +385,6 @@ def needed(batch: Batch, frame: Tensor) -> tuple[Batch, Tensor]:
     """The structures that the frame numbers `frame` [n] name, and these numbers counted anew."""
     chosen, frame = torch.unique(frame, return_inverse=True)
     return batch.select(chosen), frame
-
-
-def shuffled(samples: Samples, seed: int) -> Samples:
-    """The points in random order: the first n of them are a fair sample of all frames."""
-    generator = torch.Generator().manual_seed(seed)
-    return samples.select(torch.randperm(len(samples), generator=generator))
 
 
 def open_curve(path: Path, step: int):

@@ -36,6 +36,7 @@ SHELLS = Rule(
     {"minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
 )
 WIDTH = Rule(lambda v: v is None or v > 0, "a positive number", {"exclusiveMinimum": 0})
+THRESHOLD = Rule(lambda v: 1e-10 <= v < 1, "a number from 1e-10 to below 1", {"minimum": 1e-10, "exclusiveMaximum": 1})
 DEVICE = Rule(is_device, DEVICES, {"pattern": r"^(auto|cpu|cuda(:\d+)?)$"}, ("auto", "cpu", "cuda"))
 PBC = Rule(
     lambda v: v is None or (len(v) == 3 and all(b in (0, 1) for b in v)),
@@ -150,12 +151,15 @@ def loss() -> Argument:
     return section("loss", [weights], variant=kinds, doc="What is minimised.")
 
 
-def sampler() -> Argument:
-    """The `training/sampler` section."""
-    kinds = by_type(
+def plain_samplers(points: int) -> list[Argument]:
+    """Samplers that look at the density alone; `points` is the default of points_per_frame."""
+    words = "Points drawn from every frame; all where it has fewer."
+    per_frame = key("points_per_frame", int, points, words, POSITIVE_INTEGER)
+    return [
         choice(
             "stratified",
             [
+                per_frame,
                 key(
                     "shells",
                     list[float],
@@ -169,10 +173,11 @@ def sampler() -> Argument:
             ],
             "A share of the points lies near nuclei, where the density varies most and grid points are few.",
         ),
-        choice("random", doc="Uniform, without replacement."),
+        choice("random", [per_frame], "Uniform, without replacement."),
         choice(
             "targeted",
             [
+                per_frame,
                 key(
                     "sigma",
                     [float, None],
@@ -196,12 +201,70 @@ def sampler() -> Argument:
             ],
             "By the density: vacuum is rarely drawn.",
         ),
-        default="stratified",
-        doc="The rule.",
+    ]
+
+
+def independent() -> Argument:
+    """The sampler that looks at a model's features."""
+    candidates = section(
+        "candidates",
+        variant=by_type(*plain_samplers(2000), default="targeted", doc="The rule."),
+        doc="Where the sampler `independent` takes its points from.",
     )
-    words = "Points drawn from every training frame; all where it has fewer."
-    points = key("points_per_frame", int, 20000, words, POSITIVE_INTEGER)
-    return section("sampler", [points], variant=kinds, doc="Which grid points of a frame are trained on.")
+    words = (
+        "Most points kept of every training frame, at the end of the last cycle; fewer where features are dependent."
+    )
+    return choice(
+        "independent",
+        [
+            key("points_per_frame", int, 100, words, POSITIVE_INTEGER),
+            key(
+                "threshold",
+                float,
+                1e-2,
+                "A candidate is kept if the distance of its features to the span of those kept before, over their "
+                "length, exceeds this.",
+                THRESHOLD,
+            ),
+            key(
+                "order",
+                str,
+                "random",
+                "random: candidates are tried in random order; pivoted: the farthest one next.",
+                one_of("random", "pivoted"),
+            ),
+            key(
+                "rounds",
+                int,
+                1,
+                "Passes over the candidates, each against an empty span, until there are enough points: one pass keeps "
+                "at most as many as there are features.",
+                POSITIVE_INTEGER,
+            ),
+            key(
+                "cycles",
+                int,
+                1,
+                "Times that points are chosen, with the model so far, at equal distances of numb_steps.",
+                POSITIVE_INTEGER,
+            ),
+            key(
+                "accumulate",
+                bool,
+                True,
+                "Each cycle adds an equal share of the points to those at hand; false: it replaces them all.",
+            ),
+            candidates,
+        ],
+        "Points whose features in the model at hand are linearly independent; the first ones are chosen by the "
+        "untrained model.",
+    )
+
+
+def sampler() -> Argument:
+    """The `training/sampler` section."""
+    kinds = by_type(*plain_samplers(20000), independent(), default="stratified", doc="The rule.")
+    return section("sampler", variant=kinds, doc="Which grid points of a frame are trained on.")
 
 
 def training() -> Argument:
@@ -231,7 +294,8 @@ def training() -> Argument:
                 "systems",
                 SYSTEM,
                 [],
-                "As in training_data; empty: none. As many points of a frame as in training, uniformly.",
+                "As in training_data; empty: none. As many points of a frame as in training (sampler `independent`: as "
+                "it has candidates), uniformly.",
             ),
             key("fraction", float, 0.0, "Share of the training points that is held out instead.", FRACTION),
         ],
@@ -296,8 +360,23 @@ def check(config: dict, fail) -> None:
             f"learning_rate/decay_steps {lr['decay_steps']} leaves no decay in {steps} steps: lowered to {lowered}"
         )
         lr["decay_steps"] = lowered
+    check_sampler(config["training"]["sampler"], fail, "training/sampler")
+    cycles = config["training"]["sampler"].get("cycles", 1)
+    if cycles > config["training"]["numb_steps"]:
+        fail("training/sampler/cycles", f"at most training/numb_steps expected, {cycles} given")
     validation = config["training"]["validation_data"]
     if validation["systems"] and validation["fraction"]:
         fail("training/validation_data/fraction", "give systems or fraction, not both")
     if lr["type"] == "plateau" and not (validation["systems"] or validation["fraction"]):
         fail("learning_rate/type", "plateau follows the validation error: give training/validation_data")
+
+
+def check_sampler(sampler: dict, fail, path: str) -> None:
+    """Relations between the keys of a sampler's section at `path`."""
+    if sampler["type"] != "independent":
+        return
+    points, candidates = sampler["points_per_frame"], sampler["candidates"]["points_per_frame"]
+    if points > candidates:
+        fail(f"{path}/points_per_frame", f"at most candidates/points_per_frame ({candidates}) expected, {points} given")
+    if sampler["accumulate"] and points < sampler["cycles"]:
+        fail(f"{path}/cycles", f"at most points_per_frame ({points}) expected, {sampler['cycles']} given")
