@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "densities of structures on a grid",
     "convert": "convert densities between file formats",
     "convert-from": "make a frozen model of another program's model",
+    "analyze": "derived quantities of densities and of responses to a field",
     "plot": "picture of a prediction beside the reference",
     "info": "versions, devices and active kernels",
     "schema": "JSON schema or reference page of the training input",
