@@ -199,18 +199,21 @@ class Fireann(Model):
         """Orbital coefficients of the atoms after all iterations, for every electric field that is needed."""
         matrix = self.map_matrix()
         weight, bias = self.first_layer(self.fitting, self.point, matrix)
-        code = FireannCode(batch, [], weight, bias)
-        fields = [batch.field, torch.zeros_like(batch.field)] if self.response else [batch.field]
-        for field in fields:
-            coefficients, carried = self.iterate(batch, field, matrix)
-            constant = self.constant(self.point, field, None)
-            vacuum = self.network(code, orbital_gram(constant))
-            code.states.append(State(coefficients, carried, constant, vacuum))
+        code, n_states = FireannCode(batch, [], weight, bias), 2 if self.response else 1
+        # both states of a response go through the recursion as one batch of twice the frames
+        whole = twice(batch, torch.zeros_like(batch.field)) if self.response else batch
+        coefficients, carried = self.iterate(whole, matrix)
+        constant = self.constant(self.point, whole.field, None)
+        vacuum = self.network(code, orbital_gram(constant))
+        parts = [x if x is None else x.chunk(n_states) for x in (coefficients, carried)]
+        for i in range(n_states):
+            own = [x if len(x) < n_states else x.chunk(n_states)[i] for x in (constant, vacuum)]
+            code.states.append(State(*(x if x is None else x[i] for x in parts), *own))
         return code
 
-    def iterate(self, batch: Batch, field: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The recursion among the atoms: coefficients [n_atoms, n_waves] and what atoms carry, in one field."""
-        species, frame = batch.atom_type, batch.atom_frame
+    def iterate(self, batch: Batch, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The recursion among the atoms: coefficients [n_atoms, n_waves] and what atoms carry."""
+        species, frame, field = batch.atom_type, batch.atom_frame, batch.field
         coefficients, carried = self.coefficient.index_select(0, species), None
         own = torch.arange(len(species), device=species.device)
         members = [torch.nonzero(species == t)[:, 0] for t in range(self.n_types)]
@@ -263,7 +266,7 @@ class Fireann(Model):
     def residual(self, code: FireannCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density, or the response: [n_points, 1], e/Angstrom^3."""
         sums, near = self.point_sums(code, points, point_frame)
-        values = [self.network(code, orbital_gram(s)) for s in sums]
+        values = list(self.network(code, orbital_gram(torch.cat(sums))).chunk(len(sums)))
         if not self.zero_vacuum:
             return values[0] * self.output_scale + self.output_mean
         for i, state in enumerate(code.states):
@@ -272,7 +275,7 @@ class Fireann(Model):
         if self.response:
             rho = rho - values[1]
             near = near & code.batch.field.ne(0).any(1, keepdim=True)[point_frame]
-        # matrix products round one row and many rows differently: zero is put in by hand
+        # matrix products round one row and another differently: zero is put in by hand
         return torch.where(near, rho * self.output_scale, 0.0)
 
     def features(self, cache: FireannCode, points: Tensor, point_frame: Tensor) -> Tensor:
@@ -337,6 +340,13 @@ class Fireann(Model):
         self.feature_center[kind] = features.mean(0)
         self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
         return s
+
+
+def twice(batch: Batch, field: Tensor) -> Batch:
+    """The structures of a batch, and once more in another field [n_frames, 3]."""
+    frame = torch.cat([batch.atom_frame, batch.atom_frame + batch.n_frames])
+    atoms, species, cell, pbc = (torch.cat([t, t]) for t in (batch.atoms, batch.atom_type, batch.cell, batch.pbc))
+    return Batch(atoms, species, frame, cell, pbc, torch.cat([batch.field, field]))
 
 
 def spread(values: Tensor, frame: Tensor) -> Tensor:
