@@ -116,7 +116,7 @@ class Joint:
                         edges.append((i, j, *self.orbitals(v, kinds[j])))
         outside = np.zeros((len(self.ordered(np.zeros(3))), model.n_waves))
         if model.sees_field:
-            outside = np.outer(self.ordered(field), self.p["field_coefficient"])
+            outside = np.outer(self.ordered(field / self.p["field_scale"]), self.p["field_coefficient"])
         c = np.array([self.p["coefficient"][z] for z in kinds[:n]])
         phi = [e[2].copy() for e in edges]
         for t in range(model.n_iterations + 1):

@@ -33,6 +33,10 @@ FLOOR = 0.3
 # Features are squares of sums that hold the coefficients, so that a large change makes a larger one: beyond the
 # training data the recursion would run away. Standardised, c begins with 1 and an iteration moves it by less than this.
 LARGEST_CHANGE = 3.0
+# Fields of a volt per Angstrom are small beside those within atoms, the response is nearly linear. Standardised, fields
+# enter divided by this many times those of training: a network of any weights begins nearly linear in them (field
+# reversed and doubled, equal time: NMAE 20 % instead of 28 % of held-out frames).
+WEAK_FIELD = 10.0
 
 
 @dataclass
@@ -122,6 +126,7 @@ class Fireann(Model):
         self.register_buffer("sum_scale", torch.ones(kinds, orders, n_waves, dtype=self.dtype))
         self.register_buffer("feature_center", torch.zeros(kinds, self.n_features, dtype=self.dtype))
         self.register_buffer("feature_scale", torch.ones(kinds, self.n_features, dtype=self.dtype))
+        self.register_buffer("field_scale", torch.ones((), dtype=torch.float64))  # V/Angstrom
         self.register_buffer("output_scale", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_mean", torch.zeros((), dtype=self.dtype))
         ends = torch.tensor([n_monomials(degree) for degree in range(orders)])
@@ -179,7 +184,10 @@ class Fireann(Model):
         rest = first.new_zeros((len(first), len(self.degrees) - 1, self.n_waves))
         total = torch.cat([first[:, None], rest], 1)
         if self.sees_field:
-            term = cartesian_monomials(field, self.l_max).to(self.dtype)[:, :, None] * self.field_coefficient
+            term = (
+                cartesian_monomials(field / self.field_scale, self.l_max).to(self.dtype)[:, :, None]
+                * self.field_coefficient
+            )
             total = total + (term if frame is None else term.index_select(0, frame))
         return total
 
@@ -298,6 +306,11 @@ class Fireann(Model):
             self.output_mean.copy_(rest.double().mean())
         few = slice(0, min(BLOCK, len(points)))
         points, point_frame = points[few], point_frame[few]
+        strength = batch.field.norm(dim=1)
+        if self.standardize and self.sees_field and strength.any():
+            self.field_scale.copy_(WEAK_FIELD * strength[strength > 0].square().mean().sqrt())
+            if self.response:
+                self.output_scale.mul_(WEAK_FIELD)
         if self.standardize:
             self._standardise(batch, points, point_frame)
         else:  # the paper: a constant near the number of neighbours
