@@ -187,6 +187,16 @@ def test_response_is_the_difference_of_two_densities(variant):
     np.testing.assert_allclose(both[:5, 0], expected, rtol=0, atol=1e-11 * scale)
 
 
+def test_response_in_single_precision():
+    """Near the training data the rounding of the two densities is below a thousandth of the response."""
+    s = structure(7).with_(field=[0.3, -0.7, 0.2])
+    options = {"field": True, "target": "response", "baseline": {"type": "none"}}
+    double, single = (built(options, {"precision": p}, frames=[s]) for p in ("float64", "float32"))
+    single.load_state_dict(double.state_dict())
+    expected = predicted(double, s, POINTS)
+    np.testing.assert_allclose(predicted(single, s, POINTS), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
 def test_features_are_products_times_the_map():
     """rho = g M for the unique products g; the first layer holds M."""
     model, s = built(), structure(7)
