@@ -26,7 +26,9 @@ def study(predictor, frames, compare, report: dict) -> dict:
         errors += compare(predictor, reference)[0]
         seconds += time.perf_counter() - started
     own, full = errors.result()["nmae_percent"], report["pooled"]["nmae_percent"]
-    rise = 100 * (own / full - 1) if full else 0.0
+    if not full:
+        raise InputError("--precision bf16: NMAE is undefined or zero on these frames; there is nothing to compare")
+    rise = 100 * (own / full - 1)
     return {
         "nmae_percent": own,
         "full_nmae_percent": full,

@@ -219,7 +219,11 @@ class Trainer:
         rate = self.schedule.rate(self.position())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss, *last = self.batch_loss(self.batches(self.step))
+        try:
+            loss, *last = self.batch_loss(self.batches(self.step))
+        except (ValueError, RuntimeError):
+            self.check()  # an op that refuses nan: the loss of an earlier step tells the cause
+            raise
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -238,3 +238,8 @@ def test_prediction_takes_another_path_to_the_same_density(change):
     assert (found - trained).abs().max() < 1e-12 * trained.abs().max()
     if model.zero_vacuum:
         assert found[-6:-4].abs().max() == 0.0
+    slopes = []
+    for encoded in (cache, model.encode(batch)):  # gradients of points are right whichever way the atoms were encoded
+        x = points.clone().requires_grad_()
+        slopes.append(torch.autograd.grad(model.decode(encoded, x, frame).sum(), x)[0])
+    assert (slopes[0] - slopes[1]).abs().max() < 1e-12 * slopes[1].abs().max()

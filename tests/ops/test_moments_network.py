@@ -89,6 +89,10 @@ def test_nan_comes_out(backend):
         moments, net = network(SIZES["paper"], torch.float32, 60, bf16)
         moments[7] = float("nan")
         assert moments_network(moments, net.pack()).isnan().flatten().nonzero().flatten().tolist() == [7]
+        # padded columns behind [x, x] must not carry it to the points of the next block
+        moments, net = network((1, 1, 4, 8, [2], False, [64, 12, 24, 5], 1), torch.float32, 200, bf16)
+        moments[7] = float("nan")
+        assert moments_network(moments, net.pack()).isnan().flatten().nonzero().flatten().tolist() == [7]
 
 
 def test_sizes_that_do_not_fit(backend):

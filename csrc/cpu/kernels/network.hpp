@@ -143,6 +143,7 @@ void network_of(const Network<T>& n, const T* moments, int64_t n_points, T* out,
         for (int64_t r = 0; r < kBlockRows; ++r) {
           T* from = s.x + r * s.width;
           __builtin_memcpy(from + n.widths[i - 1], from, n.widths[i - 1] * sizeof(T));
+          __builtin_memset(from + n.widths[i], 0, (padded - n.widths[i]) * sizeof(T));
         }
       }
       product<T, Operand>(x, x_stride, weights, padded / kPad, k, 1, 0, [&](int64_t r, int64_t column, Vec<T> v) {

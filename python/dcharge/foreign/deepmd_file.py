@@ -104,7 +104,7 @@ def read_tree(path) -> Entry:
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")
     try:
         tree = _hdf5(path) if suffix in HDF5 else _text(path)
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: cannot be read ({type(error).__name__}: {reason})") from error
     if not isinstance(tree, dict) or "model" not in tree:
@@ -154,7 +154,7 @@ def read(path) -> ProbeModel:
     tree = read_tree(path)
     model = tree["model"]
     model["type"].wanted("standard")
-    type_map = list(model["type_map"].value)
+    type_map = list(model["type_map"].value or [])
     if type_map.count(PROBE) != 1:
         names = " ".join(map(str, type_map))
         raise InputError(f"{model.path}/type_map: one pseudo-atom '{PROBE}' expected, the types are: {names}")
@@ -191,7 +191,7 @@ def read(path) -> ProbeModel:
         fitting=layers,
         output=last,
         constant=constant + float(bias[0, x, 0]),
-        without_vacuum=bool(atom_ener) and any(e is not None for e in atom_ener) and atom_ener[x] is not None,
+        without_vacuum=bool(atom_ener) and any(e is not None for e in atom_ener) and (x >= len(atom_ener) or atom_ener[x] is not None),
         source={
             "program": "DeePMD-kit",
             "file": Path(path).name,

@@ -194,7 +194,7 @@ class DeepCharge(Model):
 
     def residual(self, cache: DeepChargeCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density [n_points, 1], e/Angstrom^3."""
-        if cache.network is not None:
+        if cache.network is not None and not (torch.is_grad_enabled() and geometry.requires_grad):
             return self._prediction(cache, geometry)
         d = self.descriptor(cache, points, point_frame, geometry)
         rho = self.output(self.fitting(d))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from .gram import gram_reference
+from .gram import gram, gram_reference
 from .library import bfloat16_pairs, compiled_for, loaded
 from .se_e2_a import contract
 
@@ -104,18 +104,20 @@ def fold(weight: Tensor, m: int, axis: list[int]) -> Tensor:
 def moments_network(moments: Tensor, network: MomentsNetwork) -> Tensor:
     """Output [n, n_out] of the network for moments [n, n_types, (l_max + 1)^2, n_radial]; without gradients.
 
-    The compiled kernels answer on the CPU for a network that has been packed, torch everywhere else.
-    Raises RuntimeError where moments and network do not fit.
+    The compiled kernel answers on the CPU for a network that has been packed, torch everywhere else.
+    Raises RuntimeError where moments and network do not fit, or where gradients of the moments are asked for.
     """
+    if torch.is_grad_enabled() and moments.requires_grad:
+        raise RuntimeError("moments_network: has no gradients; use contract, gram and the layers one by one")
     if network.packed is not None and compiled_for(moments.device) and moments.device.type == "cpu":
         return torch.ops.dcharge.moments_network(moments, *network.packed)
-    return moments_network_reference(moments, network)
+    return moments_network_reference(moments, network, lambda a, *how: gram(a, how[0], "per_l" if how[1] else "joint"))
 
 
-def moments_network_reference(moments: Tensor, network: MomentsNetwork) -> Tensor:
-    """The specification of moments_network in torch."""
+def moments_network_reference(moments: Tensor, network: MomentsNetwork, products=gram_reference) -> Tensor:
+    """The specification of moments_network in torch; products: the Gram matrix, as `gram_reference`."""
     a = contract(moments, network.coefficients, network.offset)
-    x, m = gram_reference(a, network.axis, network.per_l), a.shape[2]
+    x, m = products(a, network.axis, network.per_l), a.shape[2]
 
     def rounded(t):
         return t.bfloat16().to(t.dtype) if network.bf16 else t
