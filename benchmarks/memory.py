@@ -1,6 +1,6 @@
 """Peak memory of predicting one grid, in a process of its own.
 
-    python -m benchmarks.memory [--size 300] [--small 100] [--threads N] [--quick]
+    python -m benchmarks.memory [--size 256] [--small 100] [--threads N] [--quick]
 
 A child process predicts a size^3 grid (float32) on 64 silicon atoms and tells its peak resident memory. The row with
 the target counts everything but the output array: Python, torch, the model, the tiles. Beside it: what prediction adds
@@ -68,7 +68,7 @@ def measure(size: int, threads: int) -> dict:
 def main() -> None:
     """Measure every size and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=300, help="grid points along each edge (default: 300)")
+    parser.add_argument("--size", type=int, default=256, help="grid points along each edge (default: 256)")
     parser.add_argument("--small", type=int, nargs="*", default=[100], help="smaller grids (default: 100)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
     parser.add_argument("--quick", action="store_true", help="24^3 and 32^3 points, to see that it runs")

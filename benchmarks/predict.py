@@ -1,6 +1,6 @@
 """Whole predictions at the paper's sizes, beside naive torch, beside their own ops one by one, and beside limits.
 
-    python -m benchmarks.predict [--size 84] [--points 8192] [--repeats 5] [--threads 1 2]
+    python -m benchmarks.predict [--size 84] [--points 8192] [--repeats 3] [--threads 1 2]
                                  [--systems silicon aluminium water] [--quick]
 
 dcharge predicts a whole size^3 grid; naive torch `points` of its points, spread over the grid; rounds alternate,
@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=84, help="grid points along each edge (default: 84)")
     parser.add_argument("--points", type=int, default=8192, help="points for naive torch (default: 8192)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="which ones (default: all)"

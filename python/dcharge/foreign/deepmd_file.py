@@ -177,7 +177,7 @@ def read(path) -> ProbeModel:
     fit, layers, last, constant = _fitting(fitting, x, keys["neuron"][-1] * keys["axis_neuron"])
     bias = model["@variables"]["out_bias"].array(None, len(type_map), None)
     precisions = {str(p["precision"].value) for p in (descriptor, fitting)}
-    atom_ener = fitting.get("atom_ener").value
+    atom_ener = fitting.get("atom_ener").value or []  # may be shorter than the list of types
     return ProbeModel(
         type_map=[type_map[t] for t in species],
         precision="float32" if precisions == {"float32"} else "float64",
@@ -191,7 +191,7 @@ def read(path) -> ProbeModel:
         fitting=layers,
         output=last,
         constant=constant + float(bias[0, x, 0]),
-        without_vacuum=bool(atom_ener) and any(e is not None for e in atom_ener) and (x >= len(atom_ener) or atom_ener[x] is not None),
+        without_vacuum=any(e is not None for e in atom_ener) and (x >= len(atom_ener) or atom_ener[x] is not None),
         source={
             "program": "DeePMD-kit",
             "file": Path(path).name,
