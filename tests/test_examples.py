@@ -183,3 +183,18 @@ def test_response(field_data, tmp_path):
     (slab,) = results["au_field"]["responses"]
     assert 0 < slab["planar_nmae_percent"] < 200 and slab["dipole_reference"] != 0
     assert "| strength | a_e2 |" in (tmp_path / "response.md").read_text()
+
+
+def test_samplers(data, tmp_path):
+    """Three ways to choose points, two families; the second call repeats nothing."""
+    options = ["--data", data, "--minutes", 0.005, "--batch", 64, "--systems", "almg", "--out", tmp_path]
+    text = start("samplers/run.py", *options, "--counts", 10, 40, "--cycles", 2)
+    results = json.loads((tmp_path / "samplers.json").read_text())
+    assert [(r["points"], r["sampler"]) for r in results] == [
+        (n, kind) for n in (10, 40) for kind in ("random", "targeted", "independent")
+    ]
+    assert all(r["n_train_points"] == 2 * r["points"] for r in results if r["sampler"] != "independent")
+    assert "| almg | 40 |" in text and (tmp_path / "samplers.png").stat().st_size > 1000
+    assert start("samplers/run.py", *options, "--counts", 10, 40, "--cycles", 2).count("done before") == 6
+    start("samplers/run.py", *options, "--points", 10, "--family", "fireann", "--no-baseline")
+    assert (tmp_path / "runs/almg-fireann-bare-independent-10/result.json").is_file()

@@ -59,7 +59,7 @@ def test_points_accumulate(here, cubes, said):
         for a, b in zip(before, after, strict=True):
             assert set(a) <= set(b) and len(set(b)) == len(b) and b == sorted(b)
     assert "training data: 2 frames, 36 points in cycle 3 of 4" in said()
-    assert "validation data: 2 frames" not in said() and "validation data: 1 frame, 200 points" in said()
+    assert "validation data: 2 frames" not in said() and "validation data: 1 frame, 1440 points" in said()
 
 
 def test_points_are_replaced(here, cubes):

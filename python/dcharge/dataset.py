@@ -16,6 +16,8 @@ from .progress import track
 from .sampling import Random, Stratified, draw, effective_size, make_sampler
 from .structure import Structure
 
+LEAST_VALIDATION = 2000  # points of a validation frame: fewer do not tell which checkpoint is the best
+
 
 @dataclass
 class Samples:
@@ -187,7 +189,7 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
         if both:
             log.warning(f"validation data: {both[0]} is training data too; 'best' will not mean best on unseen frames")
         # uniform points: their NMAE estimates that of the full grid
-        uniform = Random((section["candidates"] if later else section)["points_per_frame"])
+        uniform = Random(max(LEAST_VALIDATION, section["points_per_frame"]))
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
         log.info(f"validation data: {counted(len(frames), 'frame')}, {len(validation)} points")
     elif fraction > 0 and not later:

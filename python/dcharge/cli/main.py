@@ -21,6 +21,7 @@ COMMANDS = {
     "freeze": "make a frozen model of a checkpoint",
     "test": "errors of a frozen model on known densities",
     "predict": "densities of structures on a grid",
+    "sample": "choose points of densities, for training",
     "convert": "convert densities between file formats",
     "convert-from": "make a frozen model of another program's model",
     "analyze": "derived quantities of densities and of responses to a field",

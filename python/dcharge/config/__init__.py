@@ -18,7 +18,7 @@ from . import training as training_section
 from .filling import Filler
 from .reading import read_mapping
 
-__all__ = ["json_schema", "load_config", "markdown", "normalize", "normalize_model", "tree"]
+__all__ = ["json_schema", "load_config", "markdown", "normalize", "normalize_model", "normalize_sampler", "tree"]
 
 
 @lru_cache(maxsize=1)
@@ -61,6 +61,13 @@ def normalize_model(given: dict, source: str = "model") -> dict:
     config = Filler(tree(), fail).filled(node, model_section.prepared(given), ("model",))
     _settled(node, config, source)
     model_section.check(config, fail)
+    return config
+
+
+def normalize_sampler(given: dict, fail) -> dict:
+    """Check and complete a `training/sampler` section alone. `fail(path, message)` raises."""
+    config = Filler(tree(), fail).filled(tree()["training"]["sampler"], given, ("sampler",))
+    training_section.check_sampler(config, fail, "sampler")
     return config
 
 

@@ -294,8 +294,7 @@ def training() -> Argument:
                 "systems",
                 SYSTEM,
                 [],
-                "As in training_data; empty: none. As many points of a frame as in training (sampler `independent`: as "
-                "it has candidates), uniformly.",
+                "As in training_data; empty: none. As many points of a frame as in training, at least 2000, uniformly.",
             ),
             key("fraction", float, 0.0, "Share of the training points that is held out instead.", FRACTION),
         ],
