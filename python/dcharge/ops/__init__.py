@@ -7,6 +7,7 @@ from .moments import radial_moments
 from .moments_network import FittingLayer, MomentsNetwork, moments_network
 from .neighbors import neighbors
 from .orbitals import orbital_sums
+from .probe_messages import probe_messages
 from .se_e2_a import contract, se_e2_a
 from .switch import switch
 
@@ -21,6 +22,7 @@ __all__ = [
     "neighbors",
     "orbital_gram",
     "orbital_sums",
+    "probe_messages",
     "radial_moments",
     "se_e2_a",
     "switch",

@@ -42,13 +42,15 @@ def check_finite(name: str, value: Tensor) -> None:
         raise ValueError(f"{name}: row {row} is not a finite number")
 
 
-def check_geometry(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, n_types: int) -> None:
-    """Checks of the seven tensors that every point op takes (docs/architecture.md, "Ops")."""
+def check_geometry(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, n_types: int = 0) -> None:
+    """Checks of the seven tensors that every point op takes (docs/architecture.md, "Ops"); of the others where
+    atom_type is None."""
     check_tensor("points", points, (None, 3), torch.float64)
     device = points.device
     check_tensor("point_frame", point_frame, (points.shape[0],), torch.int64, device)
     check_tensor("atoms", atoms, (None, 3), torch.float64, device)
-    check_tensor("atom_type", atom_type, (atoms.shape[0],), torch.int64, device)
+    if atom_type is not None:
+        check_tensor("atom_type", atom_type, (atoms.shape[0],), torch.int64, device)
     check_tensor("atom_frame", atom_frame, (atoms.shape[0],), torch.int64, device)
     check_tensor("cell", cell, (None, 3, 3), torch.float64, device)
     check_tensor("pbc", pbc, (cell.shape[0], 3), torch.bool, device)
@@ -56,7 +58,8 @@ def check_geometry(points, point_frame, atoms, atom_type, atom_frame, cell, pbc,
     check_finite("atoms", atoms)
     check_range("point_frame", point_frame, cell.shape[0], "frames of cell")
     check_range("atom_frame", atom_frame, cell.shape[0], "frames of cell")
-    check_range("atom_type", atom_type, n_types, "n_types")
+    if atom_type is not None:
+        check_range("atom_type", atom_type, n_types, "n_types")
 
 
 def check_radial(rcut: float, rcut_smth: float, soft: float) -> None:
