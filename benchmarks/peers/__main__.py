@@ -1,6 +1,6 @@
 """dcharge beside other programs, which run in their own Python; rounds alternate, medians.
 
-    python -m benchmarks.peers [--peers VENV] [--deepdft FOLDER] [--threads 1 2] [--repeats 5] [--quick]
+    python -m benchmarks.peers [--peers VENV] [--deepdft FOLDER] [--threads 1 2] [--repeats 3] [--quick]
 
 --peers    a virtual environment with deepmd-kit >= 3.2 (its models are made at the first run, a few minutes, and kept
            in build/benchmarks)
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--peers", metavar="VENV", help="virtual environment with deepmd-kit")
     parser.add_argument("--deepdft", metavar="FOLDER", help="checkout of DeepDFT")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--size", type=int, default=84, help="grid points along each edge (default: 84)")
     parser.add_argument("--quick", action="store_true", help="small and noisy, to see that it runs")
     args = parser.parse_args()

@@ -19,6 +19,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import study  # noqa: E402
 
+QUANTITIES = {
+    "dipole": "dipole along the field, e A",
+    "charge": "total charge, e",
+    "transferred": "transferred charge, e",
+    "slope": "slope of the potential inside, V/A",
+}
 FREE = "e0"  # the ending of frames without field
 MODELS = {
     "mol_field": {"type": "fireann", "field": True, "target": "response"},
@@ -61,11 +67,20 @@ def responses(data: study.Data, system: str, names, folder: Path) -> list[dict]:
     return [{"path": str(folder / f"{name}.h5")} for name in names]
 
 
-def dipole(density) -> float:
-    """Change of the dipole along the field, e Angstrom: minus the first moment of the response."""
+def derived(density) -> dict[str, float]:
+    """What a response is for: the dipole change of a molecule; transferred charge and inner potential of a slab."""
+    from dcharge.analysis import dipole_change, response_potential, total_charge, transferred_charge
+
     field = density.structure.field / np.linalg.norm(density.structure.field)
-    along = (density.points() @ field).reshape(density.grid.shape)
-    return -float((density.total * along).sum(dtype=np.float64) * density.grid.dv)
+    if not density.structure.pbc.any():
+        return {"dipole": float(dipole_change(density) @ field), "charge": total_charge(density)}
+    potential = response_potential(density)
+    return {
+        "dipole": potential.dipole,
+        "charge": total_charge(density),
+        "transferred": transferred_charge(density).above,
+        "slope": potential.slope,
+    }
 
 
 def nmae(predicted, reference) -> float:
@@ -94,7 +109,7 @@ def planar(reference) -> float:
 
 
 def analysed(row: dict, folder: Path, made: dict) -> list[dict]:
-    """One entry per test frame: what simple guesses give, and the dipole change of model and reference."""
+    """One entry per test frame: what simple guesses give, and the derived quantities of model and reference."""
     from dcharge import io
     from dcharge.predict import load
 
@@ -112,8 +127,8 @@ def analysed(row: dict, folder: Path, made: dict) -> list[dict]:
                     "nmae_percent": nmae(predicted.total, reference.total),
                     "scaling_nmae_percent": scaled(reference, training),
                     "planar_nmae_percent": planar(reference) if slab else None,
-                    "dipole": dipole(predicted),
-                    "dipole_reference": dipole(reference),
+                    "derived": derived(predicted),
+                    "derived_reference": derived(reference),
                 }
             )
     return out
@@ -148,13 +163,21 @@ def table(results: dict[str, dict]) -> str:
         for key, test in result["tests"].items():
             values = [str(len(test["frames"])), cell(result["trained_minutes"]), cell(test["pooled"]["nmae_percent"])]
             lines.append("| " + " | ".join([name, key, *values]) + " |")
-    head = ["run", "frame", "NMAE %", "scaling %", "planar mean %", "dipole e A", "reference", "error %"]
+    head = ["run", "frame", "NMAE %", "scaling %", "planar mean %"]
     lines += ["", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    for name, result in results.items():
-        for r in result["responses"]:
-            error = 100 * (r["dipole"] / r["dipole_reference"] - 1)
-            figures = ("nmae_percent", "scaling_nmae_percent", "planar_nmae_percent", "dipole", "dipole_reference")
-            lines.append("| " + " | ".join([name, r["name"], *(cell(r[k]) for k in figures), cell(error)]) + " |")
+    every = [(name, r) for name, result in results.items() for r in result["responses"]]
+    for name, r in every:
+        figures = ("nmae_percent", "scaling_nmae_percent", "planar_nmae_percent")
+        lines.append("| " + " | ".join([name, r["name"], *(cell(r[k]) for k in figures)]) + " |")
+    head = ["run", "frame", "quantity", "model", "reference", "error %"]
+    lines += ["", "| " + " | ".join(head) + " |", "|---|---|---|---:|---:|---:|"]
+    for name, r in every:
+        for key, words in QUANTITIES.items():
+            if key in r["derived"]:
+                found, wanted = r["derived"][key], r["derived_reference"][key]
+                error = None if key == "charge" else 100 * (found / wanted - 1)
+                values = (cell(found, ".4g"), cell(wanted, ".4g"), cell(error, ".2g"))
+                lines.append("| " + " | ".join([name, r["name"], words, *values]) + " |")
     return "\n".join(lines) + "\n"
 
 
