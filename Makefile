@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	cd examples/silicon && PATH="$(BIN):$$PATH" sh run.sh
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n auto tests
 
 clean:
 	rm -rf $(VENV) build
