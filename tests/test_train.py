@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from tiny import FIREANN, density, input_config, merged, model_config, structure
+from tiny import FIREANN, PAINN, SCHNET, density, input_config, merged, model_config, structure
 
 from dcharge import checkpoint
 from dcharge.average import Average
@@ -93,6 +93,8 @@ RUNS = {
     "adamw_huber": {"optimizer": {"type": "adamw"}, "loss": {"type": "huber", "weights": "importance"}},
     "sgd": {"optimizer": {"type": "sgd"}, "learning_rate": {"start_lr": 1e-3}},
     "fireann": {"model": FIREANN, "training": {"training_data": {"frames_per_batch": 1}}},
+    "painn": {"model": PAINN, "training": {"training_data": {"frames_per_batch": 1}}},
+    "schnet": {"model": SCHNET, "training": {"training_data": {"frames_per_batch": 1}}},
     "equi": {"model": {**FIREANN, "variant": "equi"}, "training": {"ema": 0.9}},
     "fraction": {"training": {"validation_data": {"fraction": 0.2}}},
 }

@@ -30,7 +30,10 @@ FIREANN = {
     "orbital_net": {"neuron": [6, 6]},
     "fitting_net": {"neuron": [8, 8]},
 }
-MODELS = {"deep_charge": MODEL, "fireann": FIREANN}
+# cells and clusters of the tests are made for what a point sees through the atoms: 3 times 3.5 Angstrom
+PAINN = {"type": "painn", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "n_radial": 5}
+SCHNET = {"type": "schnet", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "gaussian_step": 0.4}
+MODELS = {"deep_charge": MODEL, "fireann": FIREANN, "painn": PAINN, "schnet": SCHNET}
 INPUT = {
     "model": MODEL,
     "learning_rate": {"type": "exp", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 5},

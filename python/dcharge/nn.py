@@ -1,6 +1,9 @@
-"""Feed-forward networks: DeePMD-kit's residual layers, and FIREANN's residual blocks with trainable activations."""
+"""Feed-forward networks: DeePMD-kit's residual layers, FIREANN's residual blocks with trainable activations, DeepDFT's
+pairs of linear layers."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -133,3 +136,43 @@ class BlockNetwork(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features [n, n_in] -> [n, n_out]."""
         return self.output(self.after_first(self.first(features)))
+
+
+def linear(n_in: int, n_out: int, dtype, generator, bias: bool = True) -> nn.Linear:
+    """Linear layer, initialised as by torch: weights and biases uniform within 1/sqrt(n_in), from `generator`."""
+    layer = nn.Linear(n_in, n_out, bias=bias, dtype=dtype)
+    for p in layer.parameters():
+        drawn = (2 * torch.rand(p.shape, generator=generator, dtype=torch.float64) - 1) * n_in**-0.5
+        p.data.copy_(drawn)
+    return layer
+
+
+class TwoLayers(nn.Module):
+    """second(act(first(x))): [n, widths[0]] -> [n, widths[2]]. Activation silu, or softplus: ln(1 + e^x) - ln 2."""
+
+    def __init__(self, widths: tuple[int, int, int], activation: str, dtype, generator):
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        # the shifted softplus of SchNet; subtracted from the second layer's bias, which costs nothing per row
+        self.shift = math.log(2.0) if activation == "softplus" else 0.0
+        self.first = linear(*widths[:2], dtype, generator)
+        self.second = linear(*widths[1:], dtype, generator)
+
+    def second_bias(self) -> Tensor:
+        """What is added to activation(first(x)) @ second.weight.T: [widths[2]]."""
+        bias = self.second.bias
+        return bias - self.shift * self.second.weight.sum(1) if self.shift else bias
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """[n, widths[2]] from the first layer's output x [n, widths[1]], which is overwritten where gradients allow."""
+        hidden = silu(x) if self.activation is torch.nn.functional.silu else self.activation(x)
+        return torch.addmm(self.second_bias(), hidden, self.second.weight.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, widths[0]] -> [n, widths[2]]."""
+        return self.after_first(self.first(x))
+
+
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x), in place of x where no gradient is recorded."""
+    return torch.nn.functional.silu(x, inplace=not x.requires_grad)

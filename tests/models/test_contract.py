@@ -15,6 +15,7 @@ from dcharge.structure import Structure
 PAPER = {"vacuum": "paper", "standardize": False, "embedding": "exact", "baseline": {"type": "none"}}
 PUBLISHED = {"standardize": False, "baseline": {"type": "none"}}
 RESPONSE = {"field": True, "target": "response", "baseline": {"type": "none"}}
+DEEPDFT = {"soft": 0.0, "cutoff_function": "published", "vacuum": "paper", "baseline": {"type": "none"}}
 FIELD = np.array([0.6, -1.1, 0.9])
 # family -> its variants: name -> changes of the model section
 FAMILIES = {
@@ -40,6 +41,19 @@ FAMILIES = {
         "response_equi": {**RESPONSE, "variant": "equi", "precision": "float64"},
         "float64": {"precision": "float64"},
     },
+    "painn": {
+        "default": {},
+        "paper_message": {"paper_message": True, "vacuum": "paper"},
+        "exact": {"filters": "exact", "baseline": {"type": "none"}},
+        "published": DEEPDFT,
+        "float64": {"precision": "float64"},
+    },
+    "schnet": {
+        "default": {},
+        "exact": {"filters": "exact", "baseline": {"type": "none"}},
+        "published": DEEPDFT,
+        "float64": {"precision": "float64"},
+    },
 }
 CASES = [(family, name) for family, variants in FAMILIES.items() for name in variants]
 
@@ -54,8 +68,8 @@ def built(family, name, seed=5, calibrated=True, **changes):
         target = np.array([gaussians(frames[f], p[None])[0] for f, p in zip(frame.tolist(), points, strict=True)])
         batch, target = Batch.collate(frames, model.type_map), torch.tensor(target)[:, None]
         model.calibrate(batch, torch.tensor(points), frame, target, torch.ones(300, dtype=torch.float64))
-    if family == "fireann":
-        stirred(model, seed, 0.1)
+    if family != "deep_charge":
+        stirred(model, seed, 0.1 if family == "fireann" else 0.3)
     return model.eval()
 
 
@@ -77,8 +91,14 @@ def model(request):
 
 @pytest.fixture(params=CASES, ids="-".join, scope="module")
 def double(request):
-    """The case in float64, for derivatives."""
-    return built(*request.param, precision="float64")
+    """The case in float64, for derivatives; their differences would see a table's interpolation."""
+    exact = {"filters": "exact"} if request.param[0] in ("painn", "schnet") else {}
+    return built(*request.param, precision="float64", **exact)
+
+
+def sharp(model) -> bool:
+    """DeepDFT as published has a kink on nuclei, and curvature (schnet: the value) jumps at the cutoff."""
+    return model.config.get("cutoff_function") == "published"
 
 
 @pytest.fixture
@@ -161,7 +181,7 @@ def test_several_frames(model):
     points, which = some_points(30), np.arange(30) % 3
     together = predicted(model, frames, points, which)
     for k, one in enumerate(frames):
-        agree(model, together[which == k], predicted(model, one, points[which == k]))
+        agree(model, together[which == k], predicted(model, one, points[which == k]), scale=np.abs(together).max())
 
 
 @pytest.mark.parametrize("repeats", [(2, 1, 1), (1, 2, 3)])
@@ -250,6 +270,8 @@ def test_on_a_nucleus(double, frame):
     nucleus, h = frame.positions[1], 1e-6
     there = derivatives(double, frame, nucleus)
     assert all(np.isfinite(x).all() for x in there)
+    if sharp(double):
+        return
     scale = max(np.abs(there[2]).max(), np.abs(there[1]).max(), abs(there[0]))
     directions = [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 0, -1], [0.6, 0.0, 0.8], [0.0, -0.6, 0.8]]
     for direction in np.array(directions):
@@ -269,6 +291,9 @@ def test_continuous_at_the_cutoff(double):
     for r in (reach - d, reach, reach + d):
         value, first, second = derivatives(double, atom, r * direction)
         outside = derivatives(double, atom, (reach + 1) * direction)[0]
+        if sharp(double):
+            assert abs(value - outside) < (1e-5 if double.config["type"] == "painn" else 1e-2)
+            continue
         # the quintic switch leaves a third power of the distance to the cutoff
         assert abs(value - outside) < 1e-6 and np.abs(first).max() < 1e-4 and np.abs(second).max() < 0.1
 

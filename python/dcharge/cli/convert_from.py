@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-FORMATS = ("deepmd",)
+FORMATS = ("deepdft", "deepmd")
 HELP = (
     "Make a frozen model of another program's. deepmd: a model of the pseudo-atom recipe (type X, se_e2_a) that "
-    "'dp convert-backend frozen.pth model.dp' wrote."
+    "'dp convert-backend frozen.pth model.dp' wrote. deepdft: a run folder of DeepDFT's runner.py."
 )
 
 
 def add_arguments(parser) -> None:
     """Arguments of `dcharge convert-from`."""
     parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("model", metavar="MODEL", help="the other program's model")
+    parser.add_argument("model", metavar="MODEL", help="the other program's model: a file, or deepdft's run folder")
     parser.add_argument(
         "-o", "--output", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float64"),
+        help="of the frozen model (default: that of MODEL; deepdft: float64 also takes exact filters)",
+    )
+    deepdft = parser.add_argument_group("deepdft")
+    deepdft.add_argument(
+        "--type-map",
+        nargs="+",
+        default=[],
+        metavar="SYMBOL",
+        help="species of the model (default: those that MODEL's optimizer state says were trained)",
     )
     deepmd = parser.add_argument_group("deepmd")
     deepmd.add_argument(
@@ -30,9 +43,6 @@ def add_arguments(parser) -> None:
         metavar="STRUCTURE",
         help="structure files where --interpolate is measured (default: random atoms)",
     )
-    deepmd.add_argument(
-        "--precision", choices=("float32", "float64"), help="of the frozen model (default: that of MODEL)"
-    )
 
 
 def run(args) -> None:
@@ -40,13 +50,16 @@ def run(args) -> None:
     from ..errors import InputError
     from ..foreign.convert import convert_from
 
+    options = {"precision": args.precision}
+    if args.format == "deepmd":
+        options |= {"interpolate": args.interpolate, "systems": args.system}
+        foreign = {"--type-map": args.type_map}
+    else:
+        options["type_map"] = args.type_map
+        foreign = {"--interpolate": args.interpolate, "--system": args.system}
+    for name, value in foreign.items():
+        if value:
+            raise InputError(f"{name}: not an option of the format {args.format}")
     if args.system and not args.interpolate:
         raise InputError("--system: says where --interpolate is measured, which is not given")
-    convert_from(
-        args.format,
-        args.model,
-        args.output,
-        interpolate=args.interpolate,
-        systems=args.system,
-        precision=args.precision,
-    )
+    convert_from(args.format, args.model, args.output, **options)

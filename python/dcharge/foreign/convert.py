@@ -9,14 +9,14 @@ from .. import __version__
 from ..errors import log
 from ..freeze import save_frozen
 from ..io.replacing import check_folder
-from . import deepmd
+from . import deepdft, deepmd
 
 # format -> module with `convert(path, ...) -> (model, where it comes from)`
-FORMATS = {"deepmd": deepmd}
+FORMATS = {"deepdft": deepdft, "deepmd": deepmd}
 
 
 def convert_from(format: str, path, output="frozen.pth", **options) -> Path:
-    """Write the model in the file `path` of another program as a frozen model; returns the path written.
+    """Write the model in `path` (a file or folder) of another program as a frozen model; returns the path written.
 
     options: of the format's `convert`. Raises InputError in one line.
     """

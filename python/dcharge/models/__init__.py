@@ -6,8 +6,10 @@ from ..errors import InputError, nearest
 from .base import Model
 from .deep_charge import DeepCharge
 from .fireann import Fireann
+from .painn import Painn
+from .schnet import Schnet
 
-FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann}
+FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann, "painn": Painn, "schnet": Schnet}
 
 
 def make_model(config: dict, seed: int = 1) -> Model:

@@ -16,13 +16,20 @@ from ..ops.bases import solid_harmonics
 R_MIN = 0.01
 
 
-def frame_pairs(batch: Batch, points: Tensor, point_frame: Tensor, rcut: float):
-    """All (point, atom image) pairs within rcut: point index [e], atom index [e], vector [e, 3] (Angstrom, float64)."""
+def frame_pairs(batch: Batch, points: Tensor | None, point_frame: Tensor | None, rcut: float):
+    """All (point, atom image) pairs within rcut: point index [e], atom index [e], vector [e, 3] (Angstrom, float64).
+
+    Without points those of atoms and other atoms, or images of their own.
+    """
     point_index, atom_index, vectors = [], [], []
+    among_atoms = points is None
+    if among_atoms:
+        points, point_frame = batch.atoms, batch.atom_frame
     for frame in torch.unique(point_frame).tolist():
         p = torch.nonzero(point_frame == frame)[:, 0]
         a = torch.nonzero(batch.atom_frame == frame)[:, 0]
-        index, shift = neighbors(batch.atoms[a], batch.cell[frame], batch.pbc[frame], rcut, targets=points[p])
+        targets = None if among_atoms else points[p]
+        index, shift = neighbors(batch.atoms[a], batch.cell[frame], batch.pbc[frame], rcut, targets=targets)
         i, j = p[index[0]], a[index[1]]
         point_index.append(i)
         atom_index.append(j)

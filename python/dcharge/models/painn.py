@@ -1,0 +1,226 @@
+"""DeepDFT's equivariant family: PaiNN messages with scalar and vector states (Jorgensen, Bhowmik 2022).
+
+With d = r_receiver - r_sender, r = |d|, e_k(r) = sin(k pi r/rcut)/r, f the cutoff function, per feature:
+
+    (w_vv, w_vs, w_s) = f(r) (W e(r) + b),  (phi_vv, phi_vs, phi_s) = mlp(s_sender)
+    Ds = sum P w_s,   Dv = sum R w_vv + Q w_vs (x) u;   P = s phi_s (paper_message: phi_s), Q = phi_vs, R = v phi_vv
+    atoms:  s <- s + Ds, v <- v + Dv;   points:  s <- G_s s + (1 - G_s) Ds, likewise v;  G = sigmoid(mlp(Ds))
+    update: (a_ss, a_sv, a_vv) = mlp(s, |V v|),  s <- s + a_ss + a_sv <U v, V v>,  v <- v + a_vv U v
+
+P, Q, R are functions of the atoms alone, so that a point needs one pass over its neighbours for all layers. u = d/r as
+published (`soft` 0), or d/sqrt(r^2 + soft^2), which has a limit on a nucleus; |V v| is then softened, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..nn import TwoLayers, linear, silu
+from ..ops import probe_messages, switch
+from ..ops.bases import safe_norm
+from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
+from .pairs import frame_pairs
+from .radial import cosine_cutoff, sinc_basis
+
+# softened |V v| = sqrt(|V v|^2 + NORM_FLOOR^2): on a site of high symmetry v vanishes, and its length would have a kink
+NORM_FLOOR = 0.01
+# of the filters' table over the distance; several for every half wave of the fastest radial function
+KNOTS, KNOTS_PER_WAVE = 1024, 34
+# points whose states stay in the second-level cache
+BLOCK = 512
+
+
+class Sender(nn.Module):
+    """What atoms of state (s, v) send: filters of the distance and factors of the state."""
+
+    def __init__(self, n_radial: int, n_features: int, paper: bool, dtype, generator):
+        super().__init__()
+        self.paper = paper
+        self.filter = linear(n_radial, 3 * n_features, dtype, generator)  # rows vv, vs, s
+        self.mlp = TwoLayers((n_features, n_features, 3 * n_features), "silu", dtype, generator)
+
+    def factors(self, s: Tensor, v: Tensor) -> Tensor:
+        """(P, Q, R_x, R_y, R_z) [n_atoms, 5, n_features] of states s [n_atoms, n_features], v [n_atoms, 3, ...]."""
+        phi_vv, phi_vs, phi_s = self.mlp(s).chunk(3, 1)
+        scalars = torch.stack([phi_s if self.paper else s * phi_s, phi_vs], 1)
+        return torch.cat([scalars, v * phi_vv[:, None]], 1)
+
+    def filters(self, basis: Tensor) -> tuple[Tensor, ...]:
+        """w_s, w_vv, w_vs [e, n_features] from f(r) (e(r), 1) [e, n_radial + 1]."""
+        vv, vs, s = (basis @ torch.cat([self.filter.weight, self.filter.bias[:, None]], 1).T).chunk(3, 1)
+        return s, vv, vs
+
+
+class Update(nn.Module):
+    """PaiNN's update of a state by itself."""
+
+    def __init__(self, n_features: int, floor: float, dtype, generator):
+        super().__init__()
+        self.floor = floor
+        self.u = linear(n_features, n_features, dtype, generator, bias=False)
+        self.v = linear(n_features, n_features, dtype, generator, bias=False)
+        self.mlp = TwoLayers((2 * n_features, n_features, 3 * n_features), "silu", dtype, generator)
+
+    def forward(self, s: Tensor, v: Tensor, last: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(s [n, n_features], v [n, 3, n_features]) -> the same; `last`: no further layer needs v, which is None."""
+        n = s.shape[1]
+        uv, vv = (v @ torch.cat([self.u.weight, self.v.weight]).T).split(n, 2)
+        weight, bias = self.mlp.first.weight, self.mlp.first.bias
+        hidden = silu(torch.addmm(torch.addmm(bias, s, weight[:, :n].T), self.length(vv), weight[:, n:].T))
+        rows = 2 * n if last else 3 * n  # a_ss, a_sv, a_vv
+        a = torch.addmm(self.mlp.second.bias[:rows], hidden, self.mlp.second.weight[:rows].T)
+        s = s + a[:, :n] + a[:, n : 2 * n] * (uv * vv).sum(1)
+        return s, None if last else torch.addcmul(v, a[:, None, 2 * n :], uv)
+
+    def length(self, v: Tensor) -> Tensor:
+        """|v| [n, n_features] over the components [n, 3, n_features]."""
+        square = v.square().sum(1)
+        if self.floor:
+            return (square + self.floor**2).sqrt()
+        return safe_norm(v.movedim(1, -1)) if square.requires_grad else square.sqrt()
+
+
+class AtomLayer(nn.Module):
+    """One layer among the atoms."""
+
+    def __init__(self, sizes, floor, dtype, generator):
+        super().__init__()
+        self.sender = Sender(*sizes, dtype, generator)
+        self.update = Update(sizes[1], floor, dtype, generator)
+
+
+class ProbeLayer(AtomLayer):
+    """One layer from atoms to points: the gate decides how much of the old state stays."""
+
+    def __init__(self, sizes, floor, dtype, generator):
+        super().__init__(sizes, floor, dtype, generator)
+        n = sizes[1]
+        self.gate = TwoLayers((n, 2 * n, 2 * n), "silu", dtype, generator)
+
+    def forward(self, state: tuple[Tensor, Tensor] | None, ds: Tensor, dv: Tensor, last: bool):
+        """State (s, v) of the points from the one before (None: zeros) and the messages ds, dv."""
+        gate = self.gate(ds)
+        if state is None:
+            keep_s, keep_v = torch.sigmoid(-gate).chunk(2, 1)
+            s, v = keep_s * ds, keep_v[:, None] * dv
+        else:
+            gate_s, gate_v = torch.sigmoid(gate).chunk(2, 1)
+            s, v = torch.lerp(ds, state[0], gate_s), torch.lerp(dv, state[1], gate_v[:, None])
+        return self.update(s, v, last)
+
+
+@dataclass
+class PainnCode(DeepDFTCode):
+    """What atoms send in every probe layer.
+
+    factors [n_atoms, n_layers, 5, n_features]: (P, Q, R_x, R_y, R_z); table [n_layers, 3, n_knots, n_features]: w_s,
+    w_vv, w_vs r/sqrt(r^2 + soft^2) over the distance, or None
+    """
+
+    factors: Tensor | None = None
+    table: Tensor | None = None
+
+
+class Painn(DeepDFT):
+    """Scalar and vector states; one pass over the neighbours of a point serves all layers."""
+
+    def __init__(self, config: dict, seed: int = 1):
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(config, generator, "silu")
+        self.n_radial = config["n_radial"]
+        sizes = self.n_radial, self.n_features, config["paper_message"]
+        options = sizes, NORM_FLOOR if self.soft else 0.0, self.dtype, generator
+        self.atom_layers = nn.ModuleList(AtomLayer(*options) for _ in range(self.n_layers))
+        self.probe_layers = nn.ModuleList(ProbeLayer(*options) for _ in range(self.n_layers))
+        # functions of the knots, filters are linear in them: u of a vector along x, of unit length on a nucleus too
+        vector = torch.zeros((max(KNOTS, KNOTS_PER_WAVE * self.n_radial), 3), dtype=torch.float64)
+        vector[:, 0] = torch.linspace(0.0, -self.rcut, len(vector), dtype=torch.float64)
+        basis, u = self.radial(vector)
+        self.register_buffer("knot_basis", basis, persistent=False)
+        self.register_buffer("knot_length", u[:, :1] if self.soft else torch.ones_like(u[:, :1]), persistent=False)
+
+    def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """f(r) (e_1(r) .. e_n(r), 1) [e, n_radial + 1] and u [e, 3] of vectors [e, 3] from receiver to sender."""
+        square = vector.square().sum(-1)
+        r = safe_norm(vector)
+        cutoff = switch(r, self.rcut, 0.0) if self.smooth_cutoff else cosine_cutoff(square, self.rcut)
+        basis = torch.cat([sinc_basis(square, self.rcut, self.n_radial), torch.ones_like(r)[:, None]], 1)
+        softened = (square + self.soft**2).sqrt() if self.soft else torch.where(r > 0, r, 1.0)
+        return (cutoff[:, None] * basis).to(self.dtype), (vector / -softened[:, None]).to(self.dtype)
+
+    def messages(self, layers, factors: Tensor, pairs, n: int) -> Tensor:
+        """Sums of messages [n, n_layers, 4, n_features] (Ds, Dv) at n receivers, pair by pair.
+
+        layers: n_layers Senders; factors [n_atoms, n_layers, 5, n_features]; pairs: as `frame_pairs` gives them
+        """
+        sums = [factors.new_zeros((n, 4, self.n_features)) for _ in layers]
+        for i, j, vector in zip(*(x.split(most_pairs()) for x in pairs), strict=True):
+            basis, u = self.radial(vector)
+            for t, layer in enumerate(layers):
+                w_s, w_vv, w_vs = layer.filters(basis)
+                sent = factors[:, t].index_select(0, j)
+                scalar = w_s * sent[:, 0]
+                along = (w_vs * sent[:, 1])[:, None] * u[:, :, None]
+                vector_sum = torch.addcmul(along, w_vv[:, None], sent[:, 2:])
+                sums[t] = sums[t].index_add_(0, i, torch.cat([scalar[:, None], vector_sum], 1))
+        return torch.stack(sums, 1)
+
+    def atom_states(self, batch: Batch):
+        """States (s [n_atoms, n_features], v [n_atoms, 3, n_features]) of the atoms after every layer."""
+        pairs = frame_pairs(batch, None, None, self.rcut)
+        s = self.embedded(batch)
+        v = s.new_zeros((len(s), 3, self.n_features))
+        for layer in self.atom_layers:
+            sums = self.messages([layer.sender], layer.sender.factors(s, v)[:, None], pairs, len(s))[:, 0]
+            s, v = layer.update(s + sums[:, 0], v + sums[:, 1:])
+            yield s, v
+
+    def encode_atoms(self, batch: Batch) -> PainnCode:
+        """Factors of the atoms for the probe layers."""
+        states = zip(self.probe_layers, self.atom_states(batch), strict=True)
+        factors = torch.stack([layer.sender.factors(*state) for layer, state in states], 1)
+        return PainnCode(batch, factors=factors, table=None if self.exact else self.table())
+
+    def table(self) -> Tensor:
+        """Filters of the probe layers on the knots [n_layers, 3, n_knots, n_features], for `ops.probe_messages`."""
+        layers = []
+        for layer in self.probe_layers:
+            w_s, w_vv, w_vs = layer.sender.filters(self.knot_basis)
+            layers.append(torch.stack([w_s, w_vv, w_vs * self.knot_length]))
+        return torch.stack(layers)
+
+    def point_messages(self, code: PainnCode, points: Tensor, point_frame: Tensor) -> Tensor:
+        """Message sums of all layers [n_points, n_layers, 4, n_features]."""
+        index = code.batch.near_index(points, self.rcut)
+        batch = code.batch.atoms_only(index)
+        # the interpolant's slope is less exact than its value, and it has no second derivative
+        if code.table is not None and not differentiated(points, batch.atoms):
+            factors = code.factors if index is None else code.factors[index]
+            where = points, point_frame, batch.atoms, batch.atom_frame, batch.cell, batch.pbc
+            return probe_messages(*where, factors, code.table, rcut=self.rcut)
+        i, j, vector = frame_pairs(batch, points, point_frame, self.rcut)
+        j = j if index is None else index[j]
+        senders = [layer.sender for layer in self.probe_layers]
+        return self.messages(senders, code.factors, (i, j, vector), len(points))
+
+    def final_state(self, messages: Tensor) -> Tensor:
+        """Final scalar states [n, n_features] from message sums [n, n_layers, 4, n_features]."""
+        state = None
+        for t, layer in enumerate(self.probe_layers):
+            state = layer(state, messages[:, t, 0], messages[:, t, 1:], t == self.n_layers - 1)
+        return state[0]
+
+    def lonely_state(self, code: PainnCode) -> Tensor:
+        """The final state [1, n_features] of a point without neighbours."""
+        return self.final_state(code.factors.new_zeros((1, self.n_layers, 4, self.n_features)))
+
+    def probe_states(self, code: PainnCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Final scalar states [n_points, n_features], and which points have neighbours [n_points, 1]."""
+        messages = self.point_messages(code, points, point_frame)
+        near = messages[:, 0, 0].ne(0).any(1, keepdim=True)
+        size = max(1, len(points)) if torch.is_grad_enabled() else BLOCK
+        return torch.cat([self.final_state(block) for block in messages.split(size)]), near

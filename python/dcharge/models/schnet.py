@@ -1,0 +1,188 @@
+"""DeepDFT's invariant family: SchNet messages whose node network sees sender and receiver (Jorgensen, Bhowmik 2020).
+
+With g_k(r) Gaussians of width and spacing `gaussian_step`, h the cutoff function, ln(1 + e^x) - ln 2 in all networks:
+
+    message from j to i = mlp_node(s_j, s_i) h(r) mlp_edge(g(r)),  D_i = sum_j of them
+    atoms:  s <- s + mlp(D);   points:  s <- G s + (1 - G) mlp(D),  G = sigmoid(mlp(s)), the state before
+
+mlp_node's first layer is a sum of a sender's and a receiver's part: the first is kept for every atom. A point's first
+state is zero, so that its first messages have nothing of its own. `soft`: r becomes sqrt(r^2 + soft^2) in g and h, for
+a Gaussian of r has a kink on a nucleus; 0 is as published.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..nn import TwoLayers
+from ..ops import switch
+from ..ops.bases import safe_norm
+from ..ops.probe_messages import interpolation
+from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
+from .pairs import frame_pairs
+from .radial import gaussians, n_gaussians, sigmoid_cutoff
+
+KNOTS = 1024  # of a filter's table over the distance
+
+
+class Messenger(nn.Module):
+    """Messages of one layer."""
+
+    def __init__(self, n_basis: int, n_features: int, dtype, generator):
+        super().__init__()
+        self.edge = TwoLayers((n_basis, n_features, n_features), "softplus", dtype, generator)
+        self.node = TwoLayers((2 * n_features, 2 * n_features, n_features), "softplus", dtype, generator)
+
+    def sent(self, s: Tensor) -> Tensor:
+        """The sender's part of the node network's first layer [n_atoms, 2 n_features], its bias included."""
+        first = self.node.first
+        return torch.addmm(first.bias, s, first.weight[:, : s.shape[1]].T)
+
+    def received(self, s: Tensor) -> Tensor:
+        """The receiver's part [n, 2 n_features]."""
+        return s @ self.node.first.weight[:, s.shape[1] :].T
+
+
+class AtomLayer(nn.Module):
+    """One layer among the atoms."""
+
+    def __init__(self, n_basis: int, n_features: int, dtype, generator):
+        super().__init__()
+        self.messenger = Messenger(n_basis, n_features, dtype, generator)
+        self.transition = TwoLayers((n_features,) * 3, "softplus", dtype, generator)
+
+
+class ProbeLayer(AtomLayer):
+    """One layer from atoms to points."""
+
+    def __init__(self, n_basis: int, n_features: int, dtype, generator):
+        super().__init__(n_basis, n_features, dtype, generator)
+        self.gate = TwoLayers((n_features,) * 3, "softplus", dtype, generator)
+
+    def forward(self, s: Tensor, message: Tensor) -> Tensor:
+        """New states [n, n_features] of the points from the old ones [n or 1, n_features] and the message sums."""
+        return torch.lerp(self.transition(message), s, torch.sigmoid(self.gate(s)))
+
+
+@dataclass
+class SchnetCode(DeepDFTCode):
+    """What atoms send in every probe layer.
+
+    first [n_atoms, n_features]: the node network's output in the first layer; sent, one [n_atoms, 2 n_features] per
+    layer: the sender's part of its first layer; table [n_layers, KNOTS, n_features]: h(r) mlp_edge(g(r)), or None
+    """
+
+    first: Tensor | None = None
+    sent: list[Tensor] | None = None
+    table: Tensor | None = None
+
+
+class Schnet(DeepDFT):
+    """Scalar states; one sweep over the neighbours of a point for every layer."""
+
+    def __init__(self, config: dict, seed: int = 1):
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(config, generator, "softplus")
+        self.step = config["gaussian_step"]
+        sizes = n_gaussians(self.rcut, self.step), self.n_features, self.dtype, generator
+        self.atom_layers = nn.ModuleList(AtomLayer(*sizes) for _ in range(self.n_layers))
+        self.probe_layers = nn.ModuleList(ProbeLayer(*sizes) for _ in range(self.n_layers))
+        knots = torch.linspace(0.0, self.rcut, KNOTS, dtype=torch.float64)
+        self.register_buffer("knots", knots, persistent=False)
+
+    def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Gaussians [e, n_basis] and cutoff function [e, 1] of vectors [e, 3]."""
+        square = vector.square().sum(-1)
+        r = (square + self.soft**2).sqrt() if self.soft else safe_norm(vector)
+        if self.smooth_cutoff:
+            cutoff = switch(safe_norm(vector), self.rcut, 0.25 * self.rcut)
+        else:
+            cutoff = sigmoid_cutoff(r, self.rcut)
+        return gaussians(r, self.rcut, self.step).to(self.dtype), cutoff.to(self.dtype)[:, None]
+
+    def filters(self, messenger: Messenger, vector: Tensor) -> Tensor:
+        """h(r) mlp_edge(g(r)) [e, n_features] of vectors [e, 3]."""
+        basis, cutoff = self.radial(vector)
+        return messenger.edge(basis) * cutoff
+
+    def atom_states(self, batch: Batch):
+        """States [n_atoms, n_features] of the atoms after every layer."""
+        pairs = frame_pairs(batch, None, None, self.rcut)
+        s = self.embedded(batch)
+        for layer in self.atom_layers:
+            messenger = layer.messenger
+            sent, received, sums = messenger.sent(s), messenger.received(s), torch.zeros_like(s)
+            for i, j, vector in zip(*(x.split(most_pairs()) for x in pairs), strict=True):
+                node = messenger.node.after_first(sent.index_select(0, j) + received.index_select(0, i))
+                sums = sums.index_add_(0, i, node * self.filters(messenger, vector))
+            s = s + layer.transition(sums)
+            yield s
+
+    def encode_atoms(self, batch: Batch) -> SchnetCode:
+        """What the atoms send in every probe layer."""
+        states = zip(self.probe_layers, self.atom_states(batch), strict=True)
+        code = SchnetCode(batch, sent=[layer.messenger.sent(s) for layer, s in states])
+        code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0])
+        if not self.exact and not torch.is_grad_enabled():
+            vector = torch.zeros((KNOTS, 3), dtype=torch.float64, device=code.first.device)
+            vector[:, 0] = self.knots
+            code.table = torch.stack([self.filters(layer.messenger, vector) for layer in self.probe_layers])
+        return code
+
+    def pair_filters(self, code: SchnetCode, vector: Tensor):
+        """Function layer -> h(r) mlp_edge(g(r)) [e, n_features] for vectors [e, 3]; from the table if there is one."""
+        if code.table is None or differentiated(vector):
+            return lambda t: self.filters(self.probe_layers[t].messenger, vector)
+        first, weights = interpolation(vector.norm(dim=1), self.rcut, KNOTS)
+        rows, weights = first[:, None] + torch.arange(4, device=first.device), weights.to(self.dtype)
+        return lambda t: torch.nn.functional.embedding_bag(rows, code.table[t], mode="sum", per_sample_weights=weights)
+
+    def states(self, code: SchnetCode, n: int, i: Tensor, j: Tensor, vector: Tensor):
+        """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e]."""
+        s, filters = self.embedding.weight.new_zeros((1, self.n_features)), self.pair_filters(code, vector)
+        for t, layer in enumerate(self.probe_layers):
+            if t == 0:
+                node = code.first.index_select(0, j)
+            else:
+                hidden = code.sent[t].index_select(0, j) + layer.messenger.received(s).index_select(0, i)
+                node = layer.messenger.node.after_first(hidden)
+            s = layer(s, s.new_zeros((n, self.n_features)).index_add_(0, i, node * filters(t)))
+            yield s
+
+    def lonely_state(self, code: SchnetCode) -> Tensor:
+        """The final state [1, n_features] of a point without neighbours."""
+        none = self.numbers.new_zeros(0)
+        *_, s = self.states(code, 1, none, none, self.knots.new_zeros((0, 3)))
+        return s
+
+    def probe_states(self, code: SchnetCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Final states [n_points, n_features], and which points have neighbours [n_points, 1]."""
+        index = code.batch.near_index(points, self.rcut)
+        i, j, vector = frame_pairs(code.batch.atoms_only(index), points, point_frame, self.rcut)
+        j = j if index is None else index[j]
+        i, order = torch.sort(i, stable=True)
+        j, vector = j[order], vector[order]
+        counts = torch.bincount(i, minlength=len(points))
+        parts = [self.lonely_state(code)[:0]]
+        for start, stop, pairs in blocks(counts, most_pairs()):
+            *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
+            parts.append(s)
+        return torch.cat(parts), counts[:, None] > 0
+
+
+def blocks(counts: Tensor, most: int):
+    """Consecutive points with at most `most` pairs together, or one point: (first, end, slice of their pairs).
+
+    counts [n] int64: pairs of every point. A block has at most `most` points, too.
+    """
+    ends = [0, *torch.cumsum(counts, 0).tolist()]
+    start = 0
+    while start < len(counts):
+        stop = min(max(start + 1, bisect.bisect_right(ends, ends[start] + most) - 1), start + most)
+        yield start, stop, slice(ends[start], ends[stop])
+        start = stop
