@@ -69,6 +69,24 @@ def test_defaults():
     assert config["training"]["training_data"]["systems"] == [{"path": "train", "pbc": None, "field": None}]
 
 
+@pytest.mark.parametrize(
+    ("descriptor", "axis"),
+    [
+        ({}, 16),
+        ({"neuron": [4, 8]}, 8),
+        ({"l_max": 0, "gram": "per_l"}, [16]),
+        ({"l_max": 3, "gram": "per_l"}, [16, 16, 8, 4]),
+        ({"l_max": 2, "gram": "per_l", "neuron": [5, 10]}, [10, 10, 8]),
+        ({"l_max": 3, "gram": "per_l", "axis_neuron": None}, [16, 16, 8, 4]),
+        ({"l_max": 3, "gram": "per_l", "axis_neuron": 12}, 12),
+    ],
+)
+def test_axis_neuron_follows_gram_and_l_max(descriptor, axis):
+    config = normalize(changed("model/descriptor", descriptor))
+    assert config["model"]["descriptor"]["axis_neuron"] == axis
+    assert normalize(config) == config
+
+
 def test_normalised_input_is_a_fixed_point_and_input_is_untouched():
     given = copy.deepcopy(MINIMAL)
     config = normalize(given)

@@ -15,24 +15,27 @@ from .tree import (
     key,
     one_of,
     section,
+    standardize_and_vacuum,
 )
 
 ACTIVATIONS = one_of("tanh", "gelu", "silu", "softplus", "sigmoid", "relu", "linear")
 AXIS = Rule(
-    lambda v: len(v) > 0 and min(v) >= 1 if isinstance(v, list) else v >= 1,
+    lambda v: v is None or (len(v) > 0 and min(v) >= 1 if isinstance(v, list) else v >= 1),
     "a positive integer or a list of them",
     {"minimum": 1, "minItems": 1, "items": {"type": "integer", "minimum": 1}},
 )
+# columns for l = 0, 1, 2, 3 where the input does not say; the first also for `joint`
+AXIS_PER_L = (16, 16, 8, 4)
 SE_E2_A = (
     key("rcut", float, 6.5, "Cutoff radius in Angstrom: how far a point sees.", POSITIVE),
     key("rcut_smth", float, 0.0, "Radius in Angstrom where the smooth switch to zero at `rcut` begins.", NOT_NEGATIVE),
     key("neuron", list[int], [20, 40, 80], "Widths of the embedding net; the last one is M.", WIDTHS),
     key(
         "axis_neuron",
-        [int, list[int]],
-        16,
+        [int, list[int], None],
+        None,
         "Columns of the second factor of the Gram matrix, at most M; with `gram` per_l one for all l or a list, "
-        "one for each l.",
+        f"one for each l. null: {AXIS_PER_L[0]}, with per_l {list(AXIS_PER_L)} up to l_max, and M where that is less.",
         AXIS,
         alias=["n_axis_neuron"],
     ),
@@ -106,19 +109,9 @@ def arguments() -> Argument:
                 "(fast; the model is the interpolant, in training and in inference); exact: at every pair.",
                 one_of("interpolated", "exact"),
             ),
-            key(
-                "standardize",
-                bool,
-                True,
+            *standardize_and_vacuum(
                 "Shift and scale the features with constants from the training points; the embedding then has, beside "
-                "the net, a trainable table of Chebyshev coefficients and a trainable shift.",
-            ),
-            key(
-                "vacuum",
-                str,
-                "zero",
-                "zero: far from all atoms the density vanishes exactly; paper: the net's constant remains.",
-                one_of("zero", "paper"),
+                "the net, a trainable table of Chebyshev coefficients and a trainable shift."
             ),
         ],
         doc="Deep Charge: DeepPot-SE descriptor at the grid points and a fitting net (PRB 108, 235159).",
@@ -126,7 +119,7 @@ def arguments() -> Argument:
 
 
 def check(model: dict, fail) -> None:
-    """Relations between the family's keys. `fail(path, message)` raises."""
+    """Relations between the family's keys. `fail(path, message)` raises. Fills in axis_neuron where it is null."""
     if model["target"] == "response":
         text = "'response' needs a family that sees the electric field; Deep Charge learns 'density' only"
         fail("model/target", text)
@@ -135,6 +128,9 @@ def check(model: dict, fail) -> None:
         fail("model/descriptor/rcut_smth", f"must be below rcut ({d['rcut']:g}), {d['rcut_smth']:g} given")
     if d["gram"] == "joint" and d["l_max"] > 1:
         fail("model/descriptor/gram", f"joint needs l_max <= 1 ({d['l_max']} given); use 'per_l'")
+    if d["axis_neuron"] is None:
+        most = [min(n, d["neuron"][-1]) for n in AXIS_PER_L[: d["l_max"] + 1]]
+        d["axis_neuron"] = most if d["gram"] == "per_l" else most[0]
     axis = d["axis_neuron"]
     if isinstance(axis, list):
         if d["gram"] == "joint":

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dargs import Argument
 
-from .tree import NOT_NEGATIVE, POSITIVE, WIDTHS, Rule, between, by_type, choice, key, one_of, section
+from .tree import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    WIDTHS,
+    Rule,
+    between,
+    by_type,
+    choice,
+    key,
+    one_of,
+    section,
+    standardize_and_vacuum,
+)
 
 FEATURES = Rule(lambda v: v is None or v >= 1, "a positive integer or null", {"minimum": 1})
 EAD = (
@@ -86,18 +98,8 @@ def arguments() -> Argument:
                 False,
                 "Atoms and points see the uniform electric field; needed for target 'response'.",
             ),
-            key(
-                "standardize",
-                bool,
-                True,
-                "Shift and scale orbitals' sums and features with constants from the training data; false: the paper.",
-            ),
-            key(
-                "vacuum",
-                str,
-                "zero",
-                "zero: far from all atoms the density vanishes exactly; paper: the net's constant remains.",
-                one_of("zero", "paper"),
+            *standardize_and_vacuum(
+                "Shift and scale orbitals' sums and features with constants from the training data; false: the paper."
             ),
         ],
         doc="FIREANN-ED: embedded atom densities with recursion, and an electric field (Feng, Zhang, Jiang).",

@@ -83,3 +83,9 @@ def choice(name: str, fields=(), doc: str = "", alias=()) -> Argument:
 def by_type(*choices: Argument, default: str = "", doc: str = "") -> Variant:
     """The `type` key of a section. Without a default it is required."""
     return Variant("type", list(choices), optional=bool(default), default_tag=default, doc=doc)
+
+
+def standardize_and_vacuum(standardize: str) -> tuple[Argument, Argument]:
+    """Two keys that every family has; `standardize` says what that key does in this one."""
+    far = "zero: far from all atoms the density vanishes exactly; paper: the net's constant remains."
+    return key("standardize", bool, True, standardize), key("vacuum", str, "zero", far, one_of("zero", "paper"))
