@@ -116,6 +116,16 @@ def test_json_and_other_orders_are_the_same_model(tmp_path):
         assert (x.weight == y.weight).all() and x.weight.dtype == np.float32
 
 
+def test_a_part_without_a_version_is_of_the_first(tmp_path):
+    tree = read_tree(FOLDER / "si.yaml").value
+    parts = [tree["model"], tree["model"]["descriptor"], tree["model"]["fitting"]]
+    for part in parts:
+        assert part.pop("@version") in (2, 4)  # as DeePMD-kit 3.2 wrote it
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(plain(tree)))
+    assert read(path).type_map == ["Si"]
+
+
 def test_the_output_in_vacuum_is_subtracted_where_deepmd_does(tmp_path):
     """atom_ener of X asks for it; water.dp has it, and without it the density is shifted by a constant."""
     structure, probes, density = known("water.dp")
@@ -143,6 +153,13 @@ def test_the_output_in_vacuum_is_subtracted_where_deepmd_does(tmp_path):
         ({"model/fitting/numb_fparam": 1}, "model/fitting/numb_fparam: 0 expected"),
         ({"model/fitting/nets/networks": [None, None]}, "networks/0: the network is missing"),
         ({"model/descriptor/neuron": [4, 9]}, "networks/1/layers/1/@variables/w: 4 x 9 finite numbers expected"),
+        ({"model/@version": 3}, "model/@version: 1 or 2 expected, 3 found; a Model of another version is not known"),
+        ({"model/descriptor/@version": 3}, "model/descriptor/@version: 1 or 2 expected, 3 found; a Descriptor of"),
+        ({"model/fitting/@version": 5}, "model/fitting/@version: 1 or 2 or 3 or 4 expected, 5 found"),
+        ({"model/fitting/nets/@version": 2}, "model/fitting/nets/@version: 1 expected, 2 found; a NetworkCollection"),
+        ({"model/descriptor/embeddings/networks/1/@version": "2"}, "networks/1/@version: 1 or 2 expected, '2' found"),
+        ({"model/fitting/nets/networks/0/layers/2/@version": 3}, "layers/2/@version: 1 or 2 expected, 3 found"),
+        ({"model/descriptor/compress": {}}, "descriptor/compress: a compressed model; convert it as it was before"),
         ({"model": {}}, "model/type: missing"),
     ],
 )  # fmt: skip

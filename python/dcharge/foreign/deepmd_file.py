@@ -17,6 +17,16 @@ from ..nn import ACTIVATIONS
 
 PROBE = "X"
 SAME_ACTIVATION = {"gelu_tf": "gelu", "none": "linear"}
+# the versions ("@version") of the parts of a file that are read here; DeePMD-kit 3.2 writes the last of each
+VERSIONS = {
+    "Model": (1, 2),
+    "Descriptor": (1, 2),
+    "Fitting": (1, 2, 3, 4),
+    "NetworkCollection": (1,),
+    "EmbeddingNetwork": (1, 2),
+    "FittingNetwork": (1,),
+    "Layer": (1, 2),
+}
 HDF5, TEXT, CODE = (".dp", ".hlo"), (".yaml", ".yml", ".json"), (".pth", ".pt", ".pb", ".pt2", ".savedmodel", ".pd")
 
 
@@ -79,6 +89,11 @@ class Entry:
         if self.value not in values:
             words = " or ".join(repr(v) for v in values)
             raise InputError(f"{self.path}: {words} expected, {self.value!r} found{'; ' + why if why else ''}")
+        return self
+
+    def known(self, part: str) -> Entry:
+        """This entry, a `part` of the file in a version that is read here. Without a word it is the first."""
+        self.get("@version", 1).wanted(*VERSIONS[part], why=f"a {part} of another version is not known here")
         return self
 
     def array(self, *shape) -> np.ndarray:
@@ -154,6 +169,7 @@ def read(path) -> ProbeModel:
     tree = read_tree(path)
     model = tree["model"]
     model["type"].wanted("standard")
+    model.known("Model")
     type_map = list(model["type_map"].value or [])
     if type_map.count(PROBE) != 1:
         names = " ".join(map(str, type_map))
@@ -170,9 +186,10 @@ def read(path) -> ProbeModel:
     keys = _descriptor(descriptor)
     slots, mean, deviation = _statistics(descriptor, x, len(type_map))
     one_side = bool(descriptor["type_one_side"].value)
-    nets = descriptor["embeddings"]["networks"]
+    nets = descriptor["embeddings"].known("NetworkCollection")["networks"]
     embedding = [
-        _layers(nets[t if one_side else x + len(type_map) * t], keys, [1, *keys["neuron"]])[0] for t in species
+        _layers(nets[t if one_side else x + len(type_map) * t], "EmbeddingNetwork", keys, [1, *keys["neuron"]])[0]
+        for t in species
     ]
     fit, layers, last, constant = _fitting(fitting, x, keys["neuron"][-1] * keys["axis_neuron"])
     bias = model["@variables"]["out_bias"].array(None, len(type_map), None)
@@ -205,6 +222,9 @@ def read(path) -> ProbeModel:
 def _descriptor(d: Entry) -> dict:
     """Keys of dcharge's descriptor section."""
     d["type"].wanted("se_e2_a", "se_a")
+    if d.get("compress").value is not None:
+        raise InputError(f"{d.path}/compress: a compressed model; convert it as it was before 'dp compress'")
+    d.known("Descriptor")
     d.get("spin").wanted(None)
     return {
         "type": "se_e2_a",
@@ -243,6 +263,7 @@ def _statistics(d: Entry, x: int, n_types: int):
 def _fitting(f: Entry, x: int, n_in: int):
     """Keys of dcharge's fitting_net section, hidden layers, last layer, and what is added to the output."""
     f["type"].wanted("ener", "dos", why="the output of a grid point must be one number")
+    f.known("Fitting")
     for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
         f.get(name, 0).wanted(0, why="the density depends on atoms only")
     f.get("dim_out", 1).wanted(1, why="a density has numb_dos 1")
@@ -253,8 +274,8 @@ def _fitting(f: Entry, x: int, n_in: int):
         "resnet_dt": bool(f["resnet_dt"].value),
         "activation_function": _activation(f["activation_function"]),
     }
-    net = f["nets"]["networks"][0 if f["mixed_types"].value else x]
-    layers, rest = _layers(net, keys, [n_in, *keys["neuron"]])
+    net = f["nets"].known("NetworkCollection")["networks"][0 if f["mixed_types"].value else x]
+    layers, rest = _layers(net, "FittingNetwork", keys, [n_in, *keys["neuron"]])
     if len(rest) != 1:
         raise InputError(f"{net.path}/layers: one layer after the hidden ones expected, {len(rest)} found")
     last = _layer(rest[0], keys["neuron"][-1], 1)
@@ -262,10 +283,11 @@ def _fitting(f: Entry, x: int, n_in: int):
     return keys, layers, last, float(bias[x, 0])
 
 
-def _layers(net: Entry, keys: dict, widths: list[int]) -> tuple[list[Layer], list[Entry]]:
+def _layers(net: Entry, part: str, keys: dict, widths: list[int]) -> tuple[list[Layer], list[Entry]]:
     """The hidden layers of these widths (the first: of the input), and the entries that follow."""
     if net.value is None:
         raise InputError(f"{net.path}: the network is missing")
+    net.known(part)
     entries = [net["layers"][i] for i in range(len(net["layers"].value))]
     n = len(widths) - 1
     if len(entries) < n:
@@ -282,7 +304,7 @@ def _layers(net: Entry, keys: dict, widths: list[int]) -> tuple[list[Layer], lis
 
 
 def _layer(entry: Entry, n_in: int, n_out: int) -> Layer:
-    numbers = entry["@variables"]
+    numbers = entry.known("Layer")["@variables"]
     bias, dt = numbers["b"], numbers["idt"]
     return Layer(
         numbers["w"].array(n_in, n_out).T,
