@@ -172,7 +172,17 @@ def test_other_errors_pass(model):
 
 
 def test_lost_words_of_an_allocation(gpus):
-    lost = RuntimeError("torch_call_dispatcher(...) API call failed at x.cpp, line 3")
-    assert not out_of_memory(lost)
+    """They mean memory in work on a GPU alone: not on the CPU of a machine that has a GPU too."""
     gpus()
-    assert out_of_memory(lost) and not out_of_memory(RuntimeError("points: wrong shape"))
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
+    lost = RuntimeError("torch_call_dispatcher(...) API call failed at x.cpp, line 3")
+    assert out_of_memory(lost, cuda) and not out_of_memory(lost, cpu)
+    assert out_of_memory(NO_MEMORY, cpu) and not out_of_memory(RuntimeError("points: wrong shape"), cuda)
+
+
+def test_a_failure_on_the_cpu_is_told_as_it_is(model, gpus):
+    gpus()
+    small = Small(model, 10, RuntimeError("API call failed at x.cpp, line 3"))
+    with pytest.raises(RuntimeError, match="API call failed"):
+        small.predict(structure(1), shape=(30, 30, 30))
+    assert len(small.asked) == 1

@@ -79,10 +79,10 @@ def runs_on(architectures: list[str], capability: tuple[int, int]) -> bool:
     return False
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that the GPU's memory is short.
+def out_of_memory(error: RuntimeError, device) -> bool:
+    """Whether an error of torch, in work on `device`, says that the GPU's memory is short.
 
-    The compiled ops lose the text of torch's errors ("API call failed", before torch 2.13); what fails in them there
+    The compiled ops lose the text of torch's errors ("API call failed", before torch 2.13); what fails in them on a GPU
     is an allocation.
     """
     import torch
@@ -91,17 +91,19 @@ def out_of_memory(error: RuntimeError) -> bool:
     return (
         isinstance(error, torch.OutOfMemoryError)
         or "out of memory" in text
-        or (torch.cuda.is_available() and "API call failed" in text)
+        or (device.type == "cuda" and "API call failed" in text)
     )
 
 
 class WithinMemory:
     """Calls a function of points in parts that the GPU's memory holds: halved whenever it runs out, which is said once.
 
-    n_max  points of a part; None: all at once
+    device  torch.device on which the function works
+    n_max   points of a part; None: all at once
     """
 
-    def __init__(self):
+    def __init__(self, device):
+        self.device = device
         self.n_max: int | None = None
 
     def __call__(self, function, points) -> list:
@@ -113,13 +115,13 @@ class WithinMemory:
             try:
                 return [function(points[i : i + n]) for i in range(0, max(len(points), 1), n)]
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if not out_of_memory(error, self.device):
                     raise
                 if n <= LEAST_POINTS:
                     text = " ".join(str(error).split())
                     raise InputError(f"out of memory with {n} points at once (--device cpu?): {text}") from error
             # from here on the error, and with it the tensors of the failed attempt, is gone
-            if torch.cuda.is_available():
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.n_max = max(LEAST_POINTS, n // 2)
             log.debug(f"GPU memory is short: {self.n_max} points at once")

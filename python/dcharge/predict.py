@@ -42,7 +42,7 @@ class Predictor:
         self.model, self.meta, self.device = model.to(device), meta or {}, torch.device(device)
         self.tile = tile or (TILE_CUDA if self.device.type == "cuda" else TILE)
         self.evaluations = 0  # points the network has been evaluated at
-        self.within_memory = WithinMemory()
+        self.within_memory = WithinMemory(self.device)
         if precision == "bf16":
             self.model.use_bf16()
         elif precision is not None:
