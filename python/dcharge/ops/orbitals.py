@@ -52,6 +52,7 @@ def orbital_sums(
       cell [n_frames, 3, 3] float64 rows, Angstrom; pbc [n_frames, 3] bool (rows of non-periodic axes are ignored)
       coefficients [n_atoms, n_waves] float32 or float64: c, their dtype is the dtype of the result
       center [n_types, n_waves]: r_s, Angstrom; exponent [n_types, n_waves]: alpha <= 0, 1/Angstrom^2
+        (checked on the CPU only)
       point_atom [n] int64 or None: the atom that a point is, -1 for a free point. The image of that atom at the point
         (within 0.001 Angstrom) is left out; its other images, and all atoms at free points, count however close
       rcut in Angstrom; l_max 0..3; soft >= 0 in Angstrom, > 0 where direction is "unit"; direction "raw" or "unit".
@@ -89,7 +90,9 @@ def check_orbitals(
     check_tensor("exponent", exponent, (n_types, n_waves), center.dtype, device)
     check_geometry(points, point_frame, atoms, atom_type, atom_frame, cell, pbc, n_types)
     check_tensor("coefficients", coefficients, (atoms.shape[0], n_waves), center.dtype, device)
-    if not torch.compiler.is_compiling() and not bool((exponent.detach() <= 0).all()):
+    # looking at values on a GPU waits for it, at every step of a training; models make the exponents negative
+    looked_at = exponent.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looked_at and not bool((exponent.detach() <= 0).all()):
         raise ValueError("exponent: values <= 0 expected (1/Angstrom^2), else the orbitals grow with the distance")
     if point_atom is not None:
         check_tensor("point_atom", point_atom, (points.shape[0],), torch.int64, device)
