@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from test_train import NO_BASELINE, curve, same_tensors, validated
-from tiny import FIREANN, input_config, merged
+from tiny import FIREANN, NO_BASELINE, curve, input_config, merged, same_tensors, validated
 
 from dcharge import checkpoint
 from dcharge.errors import InputError

@@ -1,4 +1,4 @@
-"""Tiny systems and inputs that the tests share: an analytic density, written by dcharge's own writers."""
+"""Tiny systems and inputs that the tests share: an analytic density in files of dcharge, and what a run wrote."""
 
 import copy
 import itertools
@@ -60,6 +60,7 @@ def merged(base: dict, *changes: dict) -> dict:
     return out
 
 
+NO_BASELINE = {"model": {"baseline": {"type": "none"}}}
 # a short training on real silicon, tests/data/si8.cube.gz
 SILICON = {
     "_comment": "keys that begin with _ are comments",
@@ -161,3 +162,19 @@ def predicted(model, structures, points, point_frame=None) -> np.ndarray:
             model.encode(batch), torch.as_tensor(np.asarray(points, dtype=float)), torch.as_tensor(frame)
         )
     return rho.numpy()
+
+
+def validated(cubes) -> dict:
+    """Changes of an input: the second cube validates."""
+    return {"training": {"validation_data": {"systems": [str(cubes[1])]}}}
+
+
+def curve(path="lcurve.out"):
+    """Columns of a learning curve without the time."""
+    rows = np.genfromtxt(path, names=True)
+    return {name: np.atleast_1d(rows[name]) for name in rows.dtype.names if name != "seconds"}
+
+
+def same_tensors(a: dict, b: dict) -> bool:
+    """Whether two mappings hold the same tensors, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

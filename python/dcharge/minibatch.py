@@ -60,7 +60,7 @@ class Batches:
     """Point indices of every step, on the device of the samples.
 
     A function of seed and step alone, the same on every device: a restart continues the same sequence. Without
-    frames_per_batch the order of an epoch is copied to the device once, and no step waits.
+    frames_per_batch the order of an epoch is copied to the device once, and no batch waits for it.
     """
 
     def __init__(self, samples: Samples, batch_size: int, frames_per_batch: int, seed: int):
@@ -95,3 +95,24 @@ class Batches:
             order = torch.randperm(self.n, generator=self._generator(epoch))
             self.epoch, self.order = epoch, order.to(self.device)
         return self.order[position * self.size : (position + 1) * self.size]
+
+
+def whole_frames(frame: Tensor, size: int) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+    """Points of many frames in parts of at most `size`, in their order, so that no frame is encoded twice.
+
+    frame # [n] int64, increasing -> [(frames # [m] int64, points in parts # [<= size] int64)], on the same device:
+    a frame with more points than `size` alone, in several parts; others together as long as their points fit in one.
+    """
+    groups, stop = [], 0  # [numbers of frames], index of their first point
+    numbers, counts = (x.tolist() for x in torch.unique_consecutive(frame, return_counts=True))
+    for number, count in zip(numbers, counts, strict=True):
+        if groups and stop + count - groups[-1][1] <= size:
+            groups[-1][0].append(number)
+        else:
+            groups.append(([number], stop))
+        stop += count
+    ends = [start for _, start in groups[1:]] + [stop]
+    return [
+        (torch.tensor(numbers, device=frame.device), torch.arange(start, end, device=frame.device).split(size))
+        for (numbers, start), end in zip(groups, ends, strict=True)
+    ]

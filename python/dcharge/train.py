@@ -23,7 +23,7 @@ from .interrupt import Interrupt
 from .io.replacing import replacing
 from .loss import make_loss
 from .metrics import Errors
-from .minibatch import CHUNK, Batches, GeometryCache
+from .minibatch import CHUNK, Batches, GeometryCache, whole_frames
 from .models import Model, make_model
 from .resampling import Resampling
 from .schedule import Schedule
@@ -215,7 +215,7 @@ class Trainer:
         return self.loss(predicted, target, weight.to(predicted.dtype)), predicted, target, weight
 
     def train_step(self) -> None:
-        """One optimiser step. With cached moments nothing in it waits for the device."""
+        """One optimiser step. In Deep Charge with all moments cached nothing in it waits for the device."""
         rate = self.schedule.rate(self.position())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -257,12 +257,12 @@ class Trainer:
             return None
         errors = Errors()
         with self.average.applied(self.model) if self.average else nullcontext():
-            for start in range(0, len(s), CHUNK):
-                index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
-                batch, frame = needed(self.validation_batch, s.frame[index])
-                cache = self.model.encode(batch)
-                rho = self.model.decode(cache, s.points[index], frame, self.validation_geometry(index))
-                errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
+            for frames, parts in whole_frames(s.frame, CHUNK):
+                cache = self.model.encode(self.validation_batch.select(frames))
+                for index in parts:
+                    frame = torch.searchsorted(frames, s.frame[index])
+                    rho = self.model.decode(cache, s.points[index], frame, self.validation_geometry(index))
+                    errors.add(rho.cpu(), s.target[index].cpu(), s.weight[index].cpu().numpy(), integrable=False)
         return errors
 
     def _counted(self, validated: Errors) -> dict:
