@@ -1,7 +1,8 @@
-"""Ending long work between two steps."""
+"""Ending long work: between two steps, or at once without leaving temporary files."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 
@@ -33,3 +34,26 @@ class Interrupt:
     def __exit__(self, *error):
         for number, handler in self.old.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def tidy_end():
+    """While active, SIGTERM (a batch system's end of time) raises SystemExit(143) in place of ending the process.
+
+    What the blocks on the way hold is given back: files that are not whole are removed (io/replacing.py). Where SIGTERM
+    is ignored or has a handler already, and outside the main thread, nothing changes.
+    """
+
+    def end(number, frame):
+        log.error("ended by SIGTERM")
+        raise SystemExit(128 + number)  # what a shell reports of a process that the signal ended
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

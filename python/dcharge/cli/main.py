@@ -1,6 +1,6 @@
 """Parser, error policy and exit codes of the command `dcharge`.
 
-0 success, 1 an error that is printed as one line, 2 wrong usage. Tracebacks only with `-v DEBUG`.
+0 success, 1 an error that is printed as one line, 2 wrong usage, 143 ended by SIGTERM. Tracebacks only with `-v DEBUG`.
 Nothing heavy is imported here: a subcommand's module is loaded when that subcommand runs.
 """
 
@@ -14,6 +14,7 @@ from importlib import import_module
 
 from .. import __version__
 from ..errors import InputError, nearest
+from ..interrupt import tidy_end
 from .shared import add_logging, logging_as
 
 COMMANDS = {
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.command is None:
                 parser.print_help()
                 return 0
-            with logging_as(args.log_level, args.log_path):
+            with logging_as(args.log_level, args.log_path), tidy_end():
                 code = modules[args.command].run(args)
             sys.stdout.flush()
             return code or 0
