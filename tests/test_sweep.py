@@ -16,7 +16,10 @@ SHAPE = (13, 12, 11)  # more points than a tile of the kernels holds
 TILES = (53, 600, 100_000)
 THREADS = (1, 3)
 ISAS = ("avx512", "avx2", "baseline")
-MODELS = [(0, "joint"), (1, "joint"), (0, "per_l"), (1, "per_l"), (2, "per_l"), (3, "per_l")]
+ORDERS = [(0, "joint"), (1, "joint"), (0, "per_l"), (1, "per_l"), (2, "per_l"), (3, "per_l")]
+MODELS = {f"{gram}{l_max}": {"descriptor": {"l_max": l_max, "gram": gram}} for l_max, gram in ORDERS} | {
+    f"fireann-{variant}": {"type": "fireann", "variant": variant} for variant in ("v1", "equi")
+}
 SPECIES = {"one": (["Si"], (14, 14, 14)), "two": (["Si", "O"], (14, 8, 8, 14))}
 SYSTEMS = {
     "skewed": {"cell": np.array([[5.0, 0.0, 0.0], [3.9, 4.0, 0.0], [-2.7, 2.6, 5.0]])},
@@ -33,16 +36,16 @@ def system(name, numbers):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Function: (species, l_max, gram) -> path of a frozen model, made once."""
+    """Function: (species, name of the model) -> path of a frozen model, made once."""
     folder, made = tmp_path_factory.mktemp("sweep"), {}
 
-    def path(species, l_max, gram):
-        if (species, l_max, gram) not in made:
+    def path(species, name):
+        if (species, name) not in made:
             type_map, numbers = SPECIES[species]
-            changes = {"type_map": type_map, "descriptor": {"l_max": l_max, "gram": gram}}
-            made[species, l_max, gram] = folder / f"{species}-{l_max}-{gram}.pth"
-            save_frozen(calibrated(model_config(changes), numbers=numbers), made[species, l_max, gram], {})
-        return made[species, l_max, gram]
+            made[species, name] = folder / f"{species}-{name}.pth"
+            model = calibrated(model_config(MODELS[name], {"type_map": type_map}), numbers=numbers)
+            save_frozen(model, made[species, name], {})
+        return made[species, name]
 
     return path
 
@@ -69,10 +72,10 @@ def settings(monkeypatch):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("species", SPECIES)
-@pytest.mark.parametrize("l_max, gram", MODELS)
-def test_same_density(models, settings, species, l_max, gram, name):
+@pytest.mark.parametrize("model", MODELS)
+def test_same_density(models, settings, species, model, name):
     """The spread of whole-grid predictions over all settings."""
-    path, s = models(species, l_max, gram), system(name, SPECIES[species][1])
+    path, s = models(species, model), system(name, SPECIES[species][1])
     low = high = None
     for isa, _ in settings():
         predictor = dcharge.load(path, "cpu")
