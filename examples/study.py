@@ -286,6 +286,49 @@ def parser(text: str, minutes: float, out: Path) -> argparse.ArgumentParser:
     return p
 
 
+def given(args) -> dict:
+    """The settings of `training_input` that were given on the command line."""
+    return {k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v}
+
+
+def chosen(names, known) -> list[str]:
+    """The names given, which must be known; without any, all that are known."""
+    for name in names or ():
+        if name not in known:
+            raise SystemExit(f"'{name}': one of {', '.join(known)} expected")
+    return list(names or known)
+
+
+def conduct(p: argparse.ArgumentParser, work) -> int:
+    """work(args, data, failures) with the log in args.out; tells what failed and returns the exit code."""
+    args = p.parse_args()
+    args.out = args.out.resolve()
+    data, failures = Data(args.data), []
+    with logging(args.out):
+        work(args, data, failures)
+        for reason in failures:
+            say(f"failed: {reason}")
+    return 1 if failures else 0
+
+
+def finished(out: Path, names) -> dict[str, dict]:
+    """The results of those runs that are done."""
+    files = {n: out / n / "result.json" for n in names}
+    return {n: json.loads(path.read_text()) for n, path in files.items() if path.is_file()}
+
+
+def tell(out: Path, name: str, results, text: str) -> None:
+    """Results as out/name.json, and their table in Markdown as out/name.md and on the terminal."""
+    write_json(out / f"{name}.json", results)
+    (out / f"{name}.md").write_text(text)
+    print(text)
+
+
+def cell(value, digits: str = ".3g") -> str:
+    """A figure of a table."""
+    return "-" if value is None else format(value, digits)
+
+
 def logging(out: Path):
     """The log on the terminal and in out/log.txt, inside a `with` block."""
     from dcharge.cli.shared import logging_as

@@ -37,8 +37,7 @@ def inputs(data: study.Data, system: str, args) -> tuple[dict[int, dict], dict]:
     split = data.splits[system]
     train, valid, test = (data.systems(system, split.get(key, [])) for key in ("train", "valid", "test"))
     species = study.Data.type_map([*train, *valid, *test])
-    settings = {k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v}
-    return {k: study.training_input(train, valid, species, settings, model(k)) for k in ORDERS}, {"test": test}
+    return {k: study.training_input(train, valid, species, study.given(args), model(k)) for k in ORDERS}, {"test": test}
 
 
 def step_seconds(folder: Path, configs: dict[int, dict]) -> dict[int, float]:
@@ -84,36 +83,30 @@ def table(results: list[dict]) -> str:
     return "\n".join([note, "", *lines]) + "\n"
 
 
-def main() -> int:
+def work(args, data: study.Data, failures: list) -> None:
     """Run what is missing, then write the table."""
+    results = []
+    for system in study.chosen(args.systems, data.splits):
+        configs, tests = inputs(data, system, args)
+        seconds = step_seconds(args.out / system, configs)
+        for order, config in configs.items():
+            for kind in ("steps", "time"):
+                steps = args.steps if kind == "steps" else round(args.steps * seconds[REFERENCE] / seconds[order])
+                about = {"system": system, "l_max": order, "kind": kind, "step_s": seconds[order]}
+                folder = args.out / system / (f"l{order}" if order == REFERENCE else f"l{order}-{kind}")
+                call = partial(study.run, folder, config, tests, None, about, steps)
+                found = study.attempt(folder, failures, call)
+                if found:
+                    results.append({**found, "kind": kind})
+    study.tell(args.out, "angular_order", results, table(results))
+
+
+def main() -> int:
+    """The command."""
     parser = study.parser(__doc__.splitlines()[0], 0.0, HERE / "results")
     parser.add_argument("--steps", type=int, default=2000, help="steps of the equal-step trainings (default: 2000)")
     parser.add_argument("--systems", nargs="+", default=["si_bulk", "water", "molecules"], metavar="NAME")
-    args = parser.parse_args()
-    data, failures, results = study.Data(args.data), [], []
-    args.out = args.out.resolve()
-    with study.logging(args.out):
-        for system in args.systems:
-            if system not in data.splits:
-                parser.error(f"'{system}': one of {', '.join(data.splits)} expected")
-            configs, tests = inputs(data, system, args)
-            seconds = step_seconds(args.out / system, configs)
-            for order, config in configs.items():
-                for kind in ("steps", "time"):
-                    steps = args.steps if kind == "steps" else round(args.steps * seconds[REFERENCE] / seconds[order])
-                    about = {"system": system, "l_max": order, "kind": kind, "step_s": seconds[order]}
-                    folder = args.out / system / (f"l{order}" if order == REFERENCE else f"l{order}-{kind}")
-                    call = partial(study.run, folder, config, tests, None, about, steps)
-                    found = study.attempt(folder, failures, call)
-                    if found:
-                        results.append({**found, "kind": kind})
-        study.write_json(args.out / "angular_order.json", results)
-        text = table(results)
-        (args.out / "angular_order.md").write_text(text)
-        print(text)
-        for reason in failures:
-            study.say(f"failed: {reason}")
-    return 1 if failures else 0
+    return study.conduct(parser, work)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ the largest training of every system, line profile and cumulative distribution o
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from pathlib import Path
 
@@ -89,12 +88,6 @@ def table(path: Path, header: list[str], rows) -> None:
         writer.writerow(header)
         writer.writerows([f"{v:.8g}" if isinstance(v, float) else v for v in row] for row in rows)
     temporary.replace(path)
-
-
-def finished(runs: list[dict], out: Path) -> list[dict]:
-    """Results of the trainings that are done."""
-    paths = [out / "runs" / run["name"] / "result.json" for run in runs]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
 def label(system: str, n: int) -> str:
@@ -176,7 +169,7 @@ def draw(results: list[dict], out: Path) -> None:
 
 def summarise(runs: list[dict], data: study.Data, out: Path, failures: list) -> None:
     """curves.csv, details of the largest trainings and the pictures, from all that is finished."""
-    results = finished(runs, out)
+    results = list(study.finished(out / "runs", [run["name"] for run in runs]).values())
     header = ["curve", "system", "structures", "points", "minutes", "steps", "mae", "nmae_percent", "baseline_mae"]
     rows = []
     for r in results:
@@ -194,23 +187,21 @@ def summarise(runs: list[dict], data: study.Data, out: Path, failures: list) -> 
     study.say(f"{len(results)} of {len(runs)} trainings done: {out}")
 
 
-def main() -> int:
+def work(args, data: study.Data, failures: list) -> None:
     """Run what is missing, then write curves and pictures."""
+    runs = plan(data.splits, args)
+    study.say(f"{len(runs)} trainings of {args.minutes:g} minutes")
+    for run in runs:
+        study.attempt(args.out / "runs" / run["name"], failures, lambda run=run: train(run, data, args))
+    summarise(runs, data, args.out, failures)
+
+
+def main() -> int:
+    """The command."""
     parser = study.parser(__doc__.splitlines()[0], 1.0, HERE / "results")
     parser.add_argument("--systems", nargs="+", metavar="NAME", choices=[*BY_POINTS, *BY_STRUCTURES])
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, metavar="N", help="numbers of training points")
-    args = parser.parse_args()
-    data, failures = study.Data(args.data), []
-    args.out = args.out.resolve()
-    with study.logging(args.out):
-        runs = plan(data.splits, args)
-        study.say(f"{len(runs)} trainings of {args.minutes:g} minutes")
-        for run in runs:
-            study.attempt(args.out / "runs" / run["name"], failures, lambda run=run: train(run, data, args))
-        summarise(plan(data.splits, args), data, args.out, failures)
-        for reason in failures:
-            study.say(f"failed: {reason}")
-    return 1 if failures else 0
+    return study.conduct(parser, work)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Restartable: every finished run is one JSON file. At the end: response.json and 
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -139,9 +138,7 @@ def run(name: str, row: dict, data: study.Data, args) -> dict:
     system, folder = row["system"], args.out / "responses"
     train = responses(data, system, row["train"], folder)
     tests = {key: responses(data, system, names, folder) for key, names in row["tests"].items()}
-    settings = SETTINGS[system] | {
-        k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v
-    }
+    settings = SETTINGS[system] | study.given(args)
     species = study.Data.type_map([*train, *(e for entries in tests.values() for e in entries)])
     config = study.training_input(train, [], species, settings, MODELS[system])
     result = study.run(args.out / name, config, tests, args.minutes, {"name": name, "system": system})
@@ -151,24 +148,19 @@ def run(name: str, row: dict, data: study.Data, args) -> dict:
     return result
 
 
-def cell(value, digits: str = ".3g") -> str:
-    """A figure of the table."""
-    return "-" if value is None else format(value, digits)
-
-
 def table(results: dict[str, dict]) -> str:
     """Markdown: pooled NMAE of every run, then its frames."""
     lines = ["| run | set | frames | minutes | NMAE % |", "|---|---|---:|---:|---:|"]
     for name, result in results.items():
         for key, test in result["tests"].items():
-            values = [str(len(test["frames"])), cell(result["trained_minutes"]), cell(test["pooled"]["nmae_percent"])]
-            lines.append("| " + " | ".join([name, key, *values]) + " |")
+            values = [study.cell(v) for v in (result["trained_minutes"], test["pooled"]["nmae_percent"])]
+            lines.append("| " + " | ".join([name, key, str(len(test["frames"])), *values]) + " |")
     head = ["run", "frame", "NMAE %", "scaling %", "planar mean %"]
     lines += ["", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     every = [(name, r) for name, result in results.items() for r in result["responses"]]
     for name, r in every:
         figures = ("nmae_percent", "scaling_nmae_percent", "planar_nmae_percent")
-        lines.append("| " + " | ".join([name, r["name"], *(cell(r[k]) for k in figures)]) + " |")
+        lines.append("| " + " | ".join([name, r["name"], *(study.cell(r[k]) for k in figures)]) + " |")
     head = ["run", "frame", "quantity", "model", "reference", "error %"]
     lines += ["", "| " + " | ".join(head) + " |", "|---|---|---|---:|---:|---:|"]
     for name, r in every:
@@ -176,35 +168,25 @@ def table(results: dict[str, dict]) -> str:
             if key in r["derived"]:
                 found, wanted = r["derived"][key], r["derived_reference"][key]
                 error = None if key == "charge" else 100 * (found / wanted - 1)
-                values = (cell(found, ".4g"), cell(wanted, ".4g"), cell(error, ".2g"))
+                values = (study.cell(found, ".4g"), study.cell(wanted, ".4g"), study.cell(error, ".2g"))
                 lines.append("| " + " | ".join([name, r["name"], words, *values]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
+def work(args, data: study.Data, failures: list) -> None:
     """Run what is missing, then write the table."""
+    todo = runs(data)
+    for name in study.chosen(args.runs, todo):
+        study.attempt(args.out / name, failures, lambda name=name: run(name, todo[name], data, args))
+    results = {n: r for n, r in study.finished(args.out, todo).items() if "responses" in r}
+    study.tell(args.out, "response", results, table(results))
+
+
+def main() -> int:
+    """The command."""
     parser = study.parser(__doc__.splitlines()[0], 5.0, HERE / "results")
     parser.add_argument("--runs", nargs="+", metavar="NAME", help="runs to do (default: all)")
-    args = parser.parse_args()
-    data, failures = study.Data(args.data), []
-    args.out = args.out.resolve()
-    with study.logging(args.out):
-        todo = runs(data)
-        for name in args.runs or todo:
-            if name not in todo:
-                parser.error(f"'{name}': one of {', '.join(todo)} expected")
-        for name in args.runs or todo:
-            study.attempt(args.out / name, failures, lambda name=name: run(name, todo[name], data, args))
-        finished = {n: args.out / n / "result.json" for n in todo}
-        results = {n: json.loads(path.read_text()) for n, path in finished.items() if path.is_file()}
-        results = {n: r for n, r in results.items() if "responses" in r}
-        study.write_json(args.out / "response.json", results)
-        text = table(results)
-        (args.out / "response.md").write_text(text)
-        print(text)
-        for reason in failures:
-            study.say(f"failed: {reason}")
-    return 1 if failures else 0
+    return study.conduct(parser, work)
 
 
 if __name__ == "__main__":

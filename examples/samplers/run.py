@@ -88,40 +88,33 @@ def draw(results: list[dict], path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> int:
+def work(args, data: study.Data, failures: list) -> None:
     """Run what is missing, then write table and picture."""
+    results = []
+    for system in study.chosen(args.systems, data.splits):
+        for points in [args.points] if args.points else args.counts:
+            for kind in SAMPLERS:
+                given, tests = config(data, system, kind, points, args)
+                about = {"system": system, "family": args.family, "sampler": kind, "points": points}
+                name = f"{system}-{args.family}{'-bare' if args.no_baseline else ''}-{kind}"
+                name += f"-{args.cycles}x" * (kind == "independent" and args.cycles > 1) + f"-{points}"
+                folder = args.out / "runs" / name
+                call = partial(study.run, folder, given, tests, args.minutes, about)
+                found = study.attempt(folder, failures, call)
+                results += [found] if found else []
+    study.tell(args.out, "samplers", results, table(results))
+    draw(results, args.out / "samplers.png")
+
+
+def main() -> int:
+    """The command."""
     parser = study.parser(__doc__.splitlines()[0], 2.0, HERE / "results")
     parser.add_argument("--systems", nargs="+", default=["molecules", "water"], metavar="NAME")
     parser.add_argument("--family", choices=FAMILIES, default="deep_charge", help="(default: deep_charge)")
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, metavar="N", help="points of every frame")
     parser.add_argument("--cycles", type=int, default=1, metavar="N", help="of sampling and training with LIFS")
     parser.add_argument("--no-baseline", action="store_true", help="the network learns the whole density")
-    args = parser.parse_args()
-    counts = [args.points] if args.points else args.counts
-    data, failures, results = study.Data(args.data), [], []
-    args.out = args.out.resolve()
-    with study.logging(args.out):
-        for system in args.systems:
-            if system not in data.splits:
-                parser.error(f"'{system}': one of {', '.join(data.splits)} expected")
-            for points in counts:
-                for kind in SAMPLERS:
-                    given, tests = config(data, system, kind, points, args)
-                    about = {"system": system, "family": args.family, "sampler": kind, "points": points}
-                    name = f"{system}-{args.family}{'-bare' if args.no_baseline else ''}-{kind}"
-                    name += f"-{args.cycles}x" * (kind == "independent" and args.cycles > 1) + f"-{points}"
-                    folder = args.out / "runs" / name
-                    call = partial(study.run, folder, given, tests, args.minutes, about)
-                    found = study.attempt(folder, failures, call)
-                    results += [found] if found else []
-        study.write_json(args.out / "samplers.json", results)
-        text = table(results)
-        (args.out / "samplers.md").write_text(text)
-        draw(results, args.out / "samplers.png")
-        print(text)
-        for reason in failures:
-            study.say(f"failed: {reason}")
-    return 1 if failures else 0
+    return study.conduct(parser, work)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Restartable: every finished row is one JSON file. At the end: table.json, table.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from pathlib import Path
 
@@ -66,17 +65,11 @@ def run(name: str, row: dict, data: study.Data, args) -> dict:
     train = data.systems(row["system"], row["train"])
     valid = data.systems(row["system"], row["valid"])
     tests = {key: data.systems(row["system"], names) for key, names in row["tests"].items() if names}
-    settings = dict(row.get("settings", {}))
-    settings |= {k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v}
+    settings = row.get("settings", {}) | study.given(args)
     species = study.Data.type_map([*train, *valid, *(e for entries in tests.values() for e in entries)])
     config = study.training_input(train, valid, species, settings, row.get("model"))
     about = {"name": name, "system": row["system"], "note": row.get("note", "")}
     return study.run(args.out / name, config, tests, args.minutes, about)
-
-
-def cell(value, digits: str = ".3g") -> str:
-    """A figure of the table."""
-    return "-" if value is None else format(value, digits)
 
 
 def table(results: dict[str, dict]) -> str:
@@ -88,11 +81,11 @@ def table(results: dict[str, dict]) -> str:
         if result["note"]:
             notes.append(f"{name}: {result['note']}.")
         for key, test in result["tests"].items():
-            first = [name, key, str(len(test["frames"])), cell(result["trained_minutes"])]
+            first = [name, key, str(len(test["frames"])), study.cell(result["trained_minutes"])]
             for metrics, start in ((test["pooled"], first), (test["baseline"], ["", "baseline alone", "", ""])):
                 if metrics is not None:
                     metrics = metrics | {"max_error_percent": 100 * metrics["max_error"] / test["largest_density"]}
-                    values = [cell(metrics[k], ".5f" if k == "r2" else ".3g") for k, _ in COLUMNS]
+                    values = [study.cell(metrics[k], ".5f" if k == "r2" else ".3g") for k, _ in COLUMNS]
                     lines.append("| " + " | ".join([*start, *values]) + " |")
     threads = " and ".join(sorted({str(r["threads"]) for r in results.values()}))
     text = [
@@ -134,35 +127,21 @@ def curves(out: Path, names) -> None:
     plt.close(figure)
 
 
-def summarise(out: Path, order) -> None:
-    """table.json, table.md and the curves of all finished rows."""
-    finished = {n: out / n / "result.json" for n in order}
-    results = {n: json.loads(path.read_text()) for n, path in finished.items() if path.is_file()}
-    study.write_json(out / "table.json", results)
-    text = table(results)
-    (out / "table.md").write_text(text)
-    print(text)
-    curves(out, [n for name in CURVES for n in (name, f"{name}-paper") if n in results])
+def work(args, data: study.Data, failures: list) -> None:
+    """Run what is missing, then write the table and the curves of all finished rows."""
+    todo = rows(data)
+    for name in study.chosen(args.systems, todo):
+        study.attempt(args.out / name, failures, lambda name=name: run(name, todo[name], data, args))
+    results = study.finished(args.out, todo)
+    study.tell(args.out, "table", results, table(results))
+    curves(args.out, [n for name in CURVES for n in (name, f"{name}-paper") if n in results])
 
 
 def main() -> int:
-    """Run what is missing, then write the table."""
+    """The command."""
     parser = study.parser(__doc__.splitlines()[0], 2.0, HERE / "results")
     parser.add_argument("--systems", nargs="+", metavar="NAME", help="rows to run (default: all)")
-    args = parser.parse_args()
-    data, failures = study.Data(args.data), []
-    args.out = args.out.resolve()
-    with study.logging(args.out):
-        todo = rows(data)
-        for name in args.systems or todo:
-            if name not in todo:
-                parser.error(f"'{name}': one of {', '.join(todo)} expected")
-        for name in args.systems or todo:
-            study.attempt(args.out / name, failures, lambda name=name: run(name, todo[name], data, args))
-        summarise(args.out, todo)
-        for reason in failures:
-            study.say(f"failed: {reason}")
-    return 1 if failures else 0
+    return study.conduct(parser, work)
 
 
 if __name__ == "__main__":
