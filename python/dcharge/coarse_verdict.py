@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from functools import partial
 
@@ -11,7 +10,7 @@ import numpy as np
 from . import coarse as coarse_residual
 from .density import Density
 from .errors import InputError, log
-from .freeze import load_frozen, save_frozen
+from .freeze import add_verdict
 from .metrics import Errors
 
 BEARABLE = 5.0  # percent of its value that NMAE may rise by for `--coarse auto`
@@ -176,8 +175,5 @@ def table(found: dict) -> list[str]:
 
 def store(path, found: dict, systems) -> None:
     """Put the verdict into a frozen model (meta/coarse); the file is replaced as a whole."""
-    model, meta = load_frozen(path)
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    meta["coarse"] = {**found, "systems": [str(s) for s in systems], "created": created}
-    save_frozen(model, path, meta)
+    add_verdict(path, "coarse", found, systems)
     log.info(f"{path}: stored: --coarse auto takes factor {found['auto']} (spacing {found['spacing']:.3f} Angstrom)")

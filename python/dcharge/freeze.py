@@ -18,6 +18,11 @@ VERSION = 1
 MIGRATIONS: dict = {}
 
 
+def now() -> str:
+    """Date and time of a file's making, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
 def freeze(path=".", output="frozen.pth") -> Path:
     """Write the model of a checkpoint (file, or folder holding `checkpoint`) to `output`.
 
@@ -38,7 +43,7 @@ def freeze(path=".", output="frozen.pth") -> Path:
     meta = {
         "dcharge": __version__,
         "torch": torch.__version__,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
         "checkpoint": source.name,
         "step": run["step"],
         "validation_nmae_percent": run["best"],
@@ -62,6 +67,13 @@ def save_frozen(model: Model, path, meta: dict) -> None:
     content["meta"] = json.dumps(meta)
     content |= {f"state/{name}": tensor.cpu() for name, tensor in model.state_dict().items()}
     checkpoint.save(path, content)
+
+
+def add_verdict(path, name: str, found: dict, systems) -> None:
+    """Put what a test on `systems` found into meta/`name` of a frozen model; the file is replaced as a whole."""
+    model, meta = load_frozen(path)
+    meta[name] = {**found, "systems": [str(s) for s in systems], "created": now()}
+    save_frozen(model, path, meta)
 
 
 def load_frozen(path, device="cpu") -> tuple[Model, dict]:

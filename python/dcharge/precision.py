@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 
 from .errors import InputError, log
-from .freeze import load_frozen, save_frozen
+from .freeze import add_verdict
 from .metrics import Errors
 
 BEARABLE = 1.0  # percent of its value that NMAE may rise by
@@ -51,10 +50,7 @@ def table(found: dict) -> list[str]:
 
 def store(path, found: dict, systems) -> None:
     """Put the verdict into a frozen model (meta/bf16); the file is replaced as a whole."""
-    model, meta = load_frozen(path)
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    meta["bf16"] = {**found, "systems": [str(s) for s in systems], "created": created}
-    save_frozen(model, path, meta)
+    add_verdict(path, "bf16", found, systems)
     log.info(f"{path}: stored: --precision bf16 {'accepted' if found['accepted'] else 'refused'}")
 
 

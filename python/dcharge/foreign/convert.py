@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 from .. import __version__
 from ..errors import log
-from ..freeze import save_frozen
+from ..freeze import now, save_frozen
 from ..io.replacing import check_folder
 from . import deepdft, deepmd
 
@@ -22,7 +21,6 @@ def convert_from(format: str, path, output="frozen.pth", **options) -> Path:
     """
     check_folder(output)
     model, source = FORMATS[format].convert(path, **options)
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    save_frozen(model, output, {"dcharge": __version__, "created": created, "checkpoint": Path(path).name, **source})
+    save_frozen(model, output, {"dcharge": __version__, "created": now(), "checkpoint": Path(path).name, **source})
     log.info(f"model saved: {output} ({', '.join(model.type_map)}; {model.config['precision']})")
     return Path(output)
