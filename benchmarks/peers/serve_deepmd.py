@@ -11,7 +11,8 @@ DeePMD-kit evaluates all of them at every point and masks: two on silicon, three
 `DeepDOS.eval`, `DeepPot.eval`: what a user calls. DeePMD-kit's Python list is cut at sum(sel) nearest neighbours of all
 types, X included, before X is taken out: with more points a frame than `sel` has room for, atoms are lost without a
 word. 32 points are few enough (`check` compares); MANY points a frame are faster a point, and wrong.
-`forward_lower`: the same frozen model given points as local atoms, images of atoms as ghosts, and a list by a k-d tree.
+`forward_lower`: a model without that room in `sel` (its kernels work on every row), given points as local atoms,
+images of atoms as ghosts, and a list by a k-d tree.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class System:
                 for block in np.array_split(points, 8):
                     d2 = ((block[:, None] - chosen) ** 2).sum(-1)
                     most[kind] = max(most[kind], (d2 < RCUT**2).sum(1).max())
-        # room for every atom near a point and, for the capped list of `eval`, for FEW points
+        # room for every atom near a point and, for the capped list of `eval`, for FEW points too
         self.sel = [int(-(-(m + 2) // 4) * 4) for m in most]
-        self.sel[0] += FEW
+        self.sel_eval = [self.sel[0] + FEW, *self.sel[1:]]
 
     def frames(self, points):
         """Coordinates [f, 3 n], cells [f, 9] and types [n] of frames with points [f, m, 3] as atoms of type X."""
@@ -70,13 +71,13 @@ class System:
         return coordinates, cells, np.concatenate([self.types, np.full(points.shape[1], len(self.kinds))])
 
 
-def model_input(system: System, fitting: str, folder: str) -> dict:
+def model_input(system: System, fitting: str, sel: list[int], folder: str) -> dict:
     """The input of `dp --pt train`."""
     names = [f"Z{z}" for z in system.kinds]
     fit = {"type": fitting, "neuron": [200, 200, 200], "resnet_dt": True, "precision": "float32", "seed": 2}
     if fitting == "dos":
         fit["numb_dos"] = 1
-    descriptor = {"type": "se_e2_a", "sel": [*system.sel, 0], "type_one_side": True, "precision": "float32", "seed": 1}
+    descriptor = {"type": "se_e2_a", "sel": [*sel, 0], "type_one_side": True, "precision": "float32", "seed": 1}
     return {
         "model": {
             "type_map": [*names, "X"],
@@ -116,10 +117,10 @@ def write_data(system: System, folder: Path) -> None:
         np.save(folder / f"set.000/{name}.npy", array)
 
 
-def make_model(system: System, fitting: str, folder: Path) -> Path:
+def make_model(system: System, fitting: str, sel: list[int], folder: Path) -> Path:
     """Folder with frozen.pth and compressed.pth of a system; made unless it is there for the same input."""
-    place = folder / f"{system.name}-{fitting}"
-    text = json.dumps(model_input(system, fitting, "data"), indent=1)
+    place = folder / f"{system.name}-{fitting}-{sum(sel)}"
+    text = json.dumps(model_input(system, fitting, sel, "data"), indent=1)
     stamp = place / "made.json"
     if stamp.is_file() and stamp.read_text() == text:
         return place
@@ -144,10 +145,12 @@ def make_model(system: System, fitting: str, folder: Path) -> Path:
 
 
 class Lower:
-    """forward_lower of a frozen model on batches of points."""
+    """forward_lower of a frozen model on batches of points; n_rows: sum of the model's `sel`."""
 
-    def __init__(self, model, system: System):
-        self.model, self.system = model, system
+    def __init__(self, path: Path, system: System, n_rows: int):
+        import torch
+
+        self.model, self.system, self.n_rows = torch.jit.load(path), system, n_rows
 
     def __call__(self, batches) -> np.ndarray:
         """Density [n] at all points of the batches [m, 3]."""
@@ -155,7 +158,7 @@ class Lower:
 
         s, out = self.system, []
         for points in batches:
-            where, atom, index = nearest(s.positions, s.cell, points, RCUT, sum(s.sel))
+            where, atom, index = nearest(s.positions, s.cell, points, RCUT, self.n_rows)
             n = len(points)
             coordinates = torch.from_numpy(np.concatenate([points, where]))[None]
             types = torch.from_numpy(np.concatenate([np.full(n, len(s.kinds)), s.types[atom]]))[None]
@@ -182,9 +185,11 @@ def main() -> None:
     names = [str(x) for x in problem["systems"]]
     for name in names:
         system = System(name, problem)
-        place = make_model(system, "dos", folder)
+        place = make_model(system, "dos", system.sel_eval, folder)
         dos = DeepDOS(str(place / "compressed.pth"))
-        plain, fast = (Lower(torch.jit.load(place / f"{kind}.pth"), system) for kind in ("frozen", "compressed"))
+        same = Lower(place / "compressed.pth", system, sum(system.sel_eval))
+        place = make_model(system, "dos", system.sel, folder)
+        plain, fast = (Lower(place / f"{kind}.pth", system, sum(system.sel)) for kind in ("frozen", "compressed"))
 
         def density(points, model=dos, system=system):
             return model.eval(*system.frames(points), atomic=True)[1].reshape(len(points), -1)[:, -points.shape[1] :]
@@ -194,9 +199,9 @@ def main() -> None:
         count = sum(map(len, system.compact))
         calls[f"{name} forward_lower"] = (lambda s=system, f=plain: f(s.compact)), count
         calls[f"{name} forward_lower compressed"] = (lambda s=system, f=fast: f(s.compact)), count
-        checks[name] = (system, density, plain, fast)
+        checks[name] = (system, density, same, plain, fast)
         if name == names[0]:
-            energy = DeepPot(str(make_model(system, "ener", folder) / "compressed.pth"))
+            energy = DeepPot(str(make_model(system, "ener", system.sel_eval, folder) / "compressed.pth"))
 
             def energies(s=system, model=energy):
                 model.eval(*s.frames(s.spread), atomic=True)
@@ -204,15 +209,14 @@ def main() -> None:
             calls[f"{name} DeepPot.eval few"] = energies, system.spread[..., 0].size
 
     def check() -> dict:
-        """Largest differences, as a share of the largest value, between the paths of one model."""
+        """Largest differences, as a share of the largest value, between two paths of one model."""
         out = {}
-        for name, (system, density, plain, fast) in checks.items():
-            full, many = fast(list(system.spread)), fast(list(system.many))
-            largest = np.abs(full).max()
+        for name, (system, density, same, plain, fast) in checks.items():
+            full, many, lower = same(list(system.spread)), same(list(system.many)), fast(list(system.spread))
             out[name] = {
-                "few": np.abs(density(system.spread).reshape(-1) - full).max() / largest,
-                "many": np.abs(density(system.many).reshape(-1) - many).max() / largest,
-                "compressed": np.abs(plain(list(system.spread)) - full).max() / largest,
+                "few": np.abs(density(system.spread).reshape(-1) - full).max() / np.abs(full).max(),
+                "many": np.abs(density(system.many).reshape(-1) - many).max() / np.abs(full).max(),
+                "compressed": np.abs(plain(list(system.spread)) - lower).max() / np.abs(lower).max(),
             }
         return {key: {k: float(v) for k, v in values.items()} for key, values in out.items()}
 
