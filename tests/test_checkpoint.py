@@ -11,7 +11,6 @@ from dcharge import checkpoint
 from dcharge.errors import InputError
 from dcharge.train import Trainer, train
 
-
 RUNS = {
     "plain": {},
     "ema": {"training": {"ema": 0.9}},
