@@ -17,15 +17,15 @@ sys.path.insert(0, str(ROOT / "examples"))
 import study  # noqa: E402
 
 
-def made_density(numbers, seed):
-    """Atoms as Gaussians in a cubic cell of 6 Angstrom."""
+def made_density(numbers, seed, edges=(6, 6, 6), shape=(12, 12, 12), shift=(0, 0, 0)):
+    """Atoms as Gaussians in an orthogonal cell, in layers at 1 and 4 Angstrom, shifted."""
     rng = np.random.default_rng(seed)
-    cell, shape = np.eye(3) * 6.0, (12, 12, 12)
+    cell = np.diag(edges).astype(float)
     positions = np.array([[1.0, 1.0, 1.0], [4.0, 4.0, 1.0], [1.0, 4.0, 4.0], [4.0, 1.0, 4.0]])[: len(numbers)]
-    structure = Structure(numbers, positions + rng.normal(0, 0.1, positions.shape), cell, True)
+    structure = Structure(numbers, positions + shift + rng.normal(0, 0.1, positions.shape), cell, True)
     grid = Grid(shape, cell)
     d = grid.points()[:, None] - structure.positions
-    d -= 6.0 * np.round(d / 6.0)
+    d -= np.diag(cell) * np.round(d / np.diag(cell))
     rho = (np.sqrt(structure.numbers) * np.exp(-(d**2).sum(-1))).sum(1)
     return Density(structure, grid, rho.reshape(shape))
 
@@ -140,7 +140,7 @@ def test_angular_orders(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def field_data(tmp_path_factory):
-    """Two molecules in fields, responses of the size of the field, and a slab."""
+    """Two molecules in fields, responses of the size of the field, and a slab; all end in vacuum where not periodic."""
     folder = tmp_path_factory.mktemp("fields")
     fields = {"e0": [0, 0, 0], "e1": [0, 0, 1.0], "e2": [0, 0, -0.5]}
     splits = {
@@ -157,9 +157,12 @@ def field_data(tmp_path_factory):
         index = []
         for seed, name in enumerate(names):
             for ending, field in fields.items():
-                rho = made_density([8, 1], seed)
+                if periodic == "NONE":
+                    rho = made_density([8, 1], seed, edges=(9, 9, 8), shape=(18, 18, 16), shift=(2, 2, 3))
+                else:
+                    rho = made_density([8, 1, 8, 1], seed, edges=(6, 6, 11), shape=(12, 12, 44), shift=(0, 0, 3))
                 z = rho.points()[:, 2].reshape(rho.grid.shape)
-                values = rho.total * (1 + 0.1 * field[2] * (z - 1))
+                values = rho.total * (1 + 0.1 * field[2] * (z - z.mean()))
                 dcharge.write(Density(rho.structure, rho.grid, values), folder / system / f"{name}_{ending}.cube.gz")
                 frame = {"frame": f"{name}_{ending}.cube.gz", "poisson_periodic": periodic, "field_V_per_A": field}
                 index.append(frame)
@@ -181,8 +184,13 @@ def test_response(field_data, tmp_path):
     assert list(results) == ["strength", "geometry", "au_field"] and results["strength"] == first
     assert results["geometry"]["responses"][0]["scaling_nmae_percent"] is None
     (slab,) = results["au_field"]["responses"]
-    assert 0 < slab["planar_nmae_percent"] < 200 and slab["dipole_reference"] != 0
-    assert "| strength | a_e2 |" in (tmp_path / "response.md").read_text()
+    assert 0 < slab["planar_nmae_percent"] < 200
+    assert set(slab["derived_reference"]) == {"dipole", "charge", "transferred", "slope"}
+    assert all(slab["derived_reference"].values()) and one["derived_reference"]["dipole"] != 0
+    # a model of a few steps may see no vacuum: then its quantities are left out, which is said
+    assert ("model, s_e2: derived quantities are left out" in text) == (not slab["derived"])
+    lines = (tmp_path / "response.md").read_text()
+    assert "| strength | a_e2 |" in lines and "| au_field | s_e2 | slope of the potential inside, V/A |" in lines
 
 
 def test_samplers(data, tmp_path):

@@ -66,8 +66,19 @@ def responses(data: study.Data, system: str, names, folder: Path) -> list[dict]:
     return [{"path": str(folder / f"{name}.h5")} for name in names]
 
 
-def derived(density) -> dict[str, float]:
-    """What a response is for: the dipole change of a molecule; transferred charge and inner potential of a slab."""
+def derived(density, name: str) -> dict[str, float]:
+    """What a response is for (`quantities`); nothing, and the reason is said, where they are not defined."""
+    from dcharge import InputError
+
+    try:
+        return quantities(density)
+    except InputError as error:  # a poor model's response does not end in the vacuum
+        study.say(f"{name}: derived quantities are left out: {error}")
+        return {}
+
+
+def quantities(density) -> dict[str, float]:
+    """The dipole change of a molecule; transferred charge and inner potential of a slab. Keys of QUANTITIES."""
     from dcharge.analysis import dipole_change, response_potential, total_charge, transferred_charge
 
     field = density.structure.field / np.linalg.norm(density.structure.field)
@@ -118,16 +129,17 @@ def analysed(row: dict, folder: Path, made: dict) -> list[dict]:
         for entry in entries:
             reference = io.read(entry["path"])
             predicted = predictor.predict(reference.structure, like=reference, dtype=np.float64)
+            name = Path(entry["path"]).stem
             slab = reference.structure.pbc.tolist() == [True, True, False]
             out.append(
                 {
                     "set": key,
-                    "name": Path(entry["path"]).stem,
+                    "name": name,
                     "nmae_percent": nmae(predicted.total, reference.total),
                     "scaling_nmae_percent": scaled(reference, training),
                     "planar_nmae_percent": planar(reference) if slab else None,
-                    "derived": derived(predicted),
-                    "derived_reference": derived(reference),
+                    "derived": derived(predicted, f"model, {name}"),
+                    "derived_reference": derived(reference, name),
                 }
             )
     return out
@@ -165,9 +177,9 @@ def table(results: dict[str, dict]) -> str:
     lines += ["", "| " + " | ".join(head) + " |", "|---|---|---|---:|---:|---:|"]
     for name, r in every:
         for key, words in QUANTITIES.items():
-            if key in r["derived"]:
-                found, wanted = r["derived"][key], r["derived_reference"][key]
-                error = None if key == "charge" else 100 * (found / wanted - 1)
+            if key in r["derived_reference"]:
+                found, wanted = r["derived"].get(key), r["derived_reference"][key]
+                error = None if key == "charge" or found is None else 100 * (found / wanted - 1)
                 values = (study.cell(found, ".4g"), study.cell(wanted, ".4g"), study.cell(error, ".2g"))
                 lines.append("| " + " | ".join([name, r["name"], words, *values]) + " |")
     return "\n".join(lines) + "\n"
