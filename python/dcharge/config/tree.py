@@ -86,6 +86,6 @@ def by_type(*choices: Argument, default: str = "", doc: str = "") -> Variant:
 
 
 def standardize_and_vacuum(standardize: str) -> tuple[Argument, Argument]:
-    """Two keys that every family has; `standardize` says what that key does in this one."""
+    """Two keys that several families have; `standardize` says what that key does in this one."""
     far = "zero: far from all atoms the density vanishes exactly; paper: the net's constant remains."
     return key("standardize", bool, True, standardize), key("vacuum", str, "zero", far, one_of("zero", "paper"))
