@@ -29,13 +29,15 @@ def test_batches_cover_an_epoch():
 def test_batches_of_frames():
     data = samples([30, 0, 10, 20])
     batches = Batches(data, 12, 2, seed=1)
-    seen = set()
-    for step in range(40):
-        index = batches(step)
+    seen, steps = set(), [batches(step) for step in range(40)]
+    for index in steps:
         frames = set(data.frame[index].tolist())
         assert len(index) == 12 == len(set(index.tolist())) and len(frames) == 2
         seen |= frames
     assert seen == {0, 2, 3}
+    assert set(torch.cat(steps).tolist()) == set(range(60))
+    again = Batches(data, 12, 2, seed=1)
+    assert all(torch.equal(again(step), steps[step]) for step in (39, 7, 8))  # a function of the step, also backwards
     assert all(len(Batches(samples([0, 5, 0]), 4, 1, seed=s)(0)) == 4 for s in range(10))
 
 

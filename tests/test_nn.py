@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dcharge.config.deep_charge import ACTIVATIONS as WORDS
-from dcharge.nn import ACTIVATIONS, Layer, Network, Output
+from dcharge.nn import ACTIVATIONS, BlockNetwork, Layer, Network, Output
 
 
 def generator(seed=0):
@@ -46,6 +46,32 @@ def test_output():
     x = torch.ones(1, 3, dtype=torch.float64)
     torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias)
     assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("kind", ["silu_like", "tanh_like"])
+@pytest.mark.parametrize("norm", [True, False])
+def test_stacked_nets_are_the_nets(kind, norm):
+    """Values and gradients, for one net and several; the same draws as one by one."""
+    options = dict(activation=kind, layer_norm=norm, published=False, dtype=torch.float64)
+
+    def nets(n):
+        g = generator()
+        every = [BlockNetwork(5, [4, 3], 2, generator=g, **options) for _ in range(n)]
+        for net in every:
+            for p in net.parameters():
+                p.data += torch.randn(p.shape, generator=g, dtype=torch.float64)
+        return every
+
+    for n in (1, 3):
+        x = torch.randn(n, 7, 5, dtype=torch.float64, generator=generator(1))
+        one_by_one, stacked = nets(n), BlockNetwork.stacked(nets(n))
+        expected, found = torch.stack([net(part) for net, part in zip(one_by_one, x, strict=True)]), stacked(x)
+        torch.testing.assert_close(found, expected)
+        expected.square().sum().backward()
+        found.square().sum().backward()
+        for name, p in stacked.named_parameters():
+            every = torch.stack([net.get_parameter(name).grad for net in one_by_one])
+            torch.testing.assert_close(p.grad, every.reshape(p.shape))
 
 
 def test_activations_are_those_of_the_input():

@@ -68,11 +68,12 @@ class Batches:
         self.size = min(batch_size, self.n)
         if batch_size > self.n:
             log.warning(f"training_data/batch_size {batch_size}: there are only {self.n} points, a step takes them all")
-        self.counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
-        self.starts = torch.cumsum(self.counts, 0) - self.counts
-        self.filled = torch.nonzero(self.counts)[:, 0]  # held-out points may be all of a frame's
+        counts = torch.bincount(samples.frame.cpu(), minlength=len(samples.structures))
+        self.ranges = list(zip(counts.tolist(), (torch.cumsum(counts, 0) - counts).tolist(), strict=True))
+        self.filled = torch.nonzero(counts)[:, 0]  # held-out points may be all of a frame's
         self.frames = min(frames_per_batch, len(self.filled))
         self.epoch, self.order = -1, None
+        self.orders: dict[int, tuple[int, Tensor]] = {}  # with frames_per_batch: number and order of every frame
 
     @property
     def per_epoch(self) -> int:
@@ -82,13 +83,25 @@ class Batches:
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
 
+    def _of_frame(self, frame: int, step: int, each: int) -> Tensor:
+        """Indices [each] of points of a frame: a part of an order drawn for as many steps as it has parts.
+
+        An order of its own for every step took longer than the step: the time goes with all points of the frame.
+        """
+        count, start = self.ranges[frame]
+        number, part = divmod(step, max(1, count // each))
+        if self.orders.get(frame, (-1,))[0] != number:
+            g = self._generator((number * len(self.ranges) + frame + 1) * 1_000_000_007)
+            self.orders[frame] = number, start + torch.randperm(count, generator=g)
+        return self.orders[frame][1][part * each : (part + 1) * each]
+
     def __call__(self, step: int) -> Tensor:
         """Indices [batch_size] into the samples."""
         if self.frames:
             g = self._generator(step)
             chosen = self.filled[torch.randperm(len(self.filled), generator=g)[: self.frames]]
             each = max(1, self.size // len(chosen))
-            index = [self.starts[f] + torch.randperm(int(self.counts[f]), generator=g)[:each] for f in chosen.tolist()]
+            index = [self._of_frame(f, step, each) for f in chosen.tolist()]
             return torch.cat(index).to(self.device, non_blocking=True)
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self.epoch:

@@ -76,7 +76,7 @@ class Output(nn.Module):
 class Bend(nn.Module):
     """Activation with a trainable height alpha and steepness beta for every neuron (FIREANN's Relu_like, Tanh_like).
 
-    silu_like: alpha SiLU(beta x); tanh_like: alpha x / sqrt(1 + (beta x)^2). x [n, width] -> [n, width].
+    silu_like: alpha SiLU(beta x); tanh_like: alpha x / sqrt(1 + (beta x)^2). x [..., width] -> [..., width].
     published: alpha and beta begin as in FIREANN, where features are large (beta = 1/n_in); else both with 1.
     """
 
@@ -88,11 +88,40 @@ class Bend(nn.Module):
         self.beta = nn.Parameter(torch.full((width,), beta, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [n, width] -> [n, width]."""
+        """x [..., width] -> [..., width]."""
         bent = x * self.beta
         if self.kind == "silu_like":
             return self.alpha * torch.nn.functional.silu(bent)
         return self.alpha * x * torch.rsqrt(1.0 + bent.square())
+
+
+class Linear(nn.Module):
+    """Linear layer; with stacked weights [n_nets, n_out, n_in] and x [n_nets, n, n_in] one for every net."""
+
+    def __init__(self, n_in: int, n_out: int, std: float, dtype, generator):
+        super().__init__()
+        weight = torch.randn((n_out, n_in), generator=generator, dtype=torch.float64) * std
+        self.weight = nn.Parameter(weight.to(dtype))
+        self.bias = nn.Parameter(torch.zeros(n_out, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., n_in] -> [..., n_out]."""
+        if self.weight.dim() == 3:
+            return torch.baddbmm(self.bias, x, self.weight.transpose(1, 2))
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+class Norm(nn.Module):
+    """Layer norm with trainable height and shift: x [..., width] -> [..., width]."""
+
+    def __init__(self, width: int, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(width, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] -> [..., width]."""
+        return torch.addcmul(self.bias, torch.nn.functional.layer_norm(x, x.shape[-1:]), self.weight)
 
 
 class BlockNetwork(nn.Module):
@@ -109,12 +138,7 @@ class BlockNetwork(nn.Module):
         super().__init__()
 
         def linear(a, b, zero=False):
-            std = 0.0 if zero else (2.0 / (a + b)) ** 0.5
-            weight = torch.randn((b, a), generator=generator, dtype=torch.float64) * std
-            layer = nn.Linear(a, b, dtype=dtype)
-            layer.weight = nn.Parameter(weight.to(dtype))
-            layer.bias = nn.Parameter(torch.zeros(b, dtype=dtype))
-            return layer
+            return Linear(a, b, 0.0 if zero else (2.0 / (a + b)) ** 0.5, dtype, generator)
 
         sizes, before = [*widths, widths[0]], n_in
         self.first = linear(n_in, widths[0])
@@ -122,19 +146,32 @@ class BlockNetwork(nn.Module):
         for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
             block.append(Bend(activation, before, a, published, dtype))
             if layer_norm:
-                block.append(nn.LayerNorm(a, dtype=dtype))
+                block.append(Norm(a, dtype))
             block.append(linear(a, b, zero=k == len(widths) - 1))
             before = a
         self.block = nn.Sequential(*block)
         self.last_activation = Bend(activation, before, widths[0], published, dtype)
         self.output = linear(widths[0], n_out, zero=True)
 
+    @classmethod
+    def stacked(cls, nets: list[BlockNetwork]) -> BlockNetwork:
+        """One module that evaluates nets of the same shape at once: [n_nets, n, n_in] -> [n_nets, n, n_out].
+
+        Weights [n_nets, n_out, n_in]; vectors [n_nets, 1, width], so that they meet the rows of their net.
+        """
+        stack = nets[0]
+        for module, *others in zip(*(net.modules() for net in nets), strict=True):
+            for name, first in list(module.named_parameters(recurse=False)):
+                every = torch.stack([first.detach(), *(getattr(m, name).detach() for m in others)])
+                setattr(module, name, nn.Parameter(every if first.dim() == 2 else every[:, None]))
+        return stack
+
     def after_first(self, x: Tensor) -> Tensor:
-        """The last hidden values [n, widths[0]] from the first layer's x [n, widths[0]]."""
+        """The last hidden values [..., widths[0]] from the first layer's x [..., widths[0]]."""
         return self.last_activation(x + self.block(x))
 
     def forward(self, features: Tensor) -> Tensor:
-        """features [n, n_in] -> [n, n_out]."""
+        """features [..., n_in] -> [..., n_out]."""
         return self.output(self.after_first(self.first(features)))
 
 

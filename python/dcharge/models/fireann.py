@@ -44,21 +44,25 @@ class State:
     """What the atoms hold for one electric field.
 
     coefficients # [n_atoms, n_waves]; carried # [n_atoms, n_comp, n_waves] or None: what an atom's surroundings add to
-    its orbitals (variant equi); constant # [n_frames or 1, n_comp, n_waves]: part of every point's normalised sums;
-    vacuum # [n_frames or 1, 1]: the network's output without neighbours
+    its orbitals (variant equi); constant # [n_frames or 1, n_comp, n_waves]: part of every point's normalised sums
     """
 
     coefficients: Tensor
     carried: Tensor | None
     constant: Tensor
-    vacuum: Tensor
 
 
 @dataclass
 class FireannCode(Encoded):
-    """States of the atoms (for a response: with and without the field); weight and bias of the net's first layer."""
+    """States of the atoms (for a response: with and without the field), and what every point needs of the parameters.
+
+    center, exponent # [n_types, n_states n_waves], as often as there are states; weight # [n_products, width] and
+    bias # [width] of the net's first layer
+    """
 
     states: list[State]
+    center: Tensor
+    exponent: Tensor
     weight: Tensor
     bias: Tensor
 
@@ -117,8 +121,9 @@ class Fireann(Model):
                 layer_norm=keys["layer_norm"], published=not self.standardize, dtype=self.dtype, generator=generator,
             )  # fmt: skip
 
+        # the nets of all species as one: a step is ruled by the number of calls, not by what they do
         self.orbital_nets = nn.ModuleList(
-            nn.ModuleList(network(config["orbital_net"], n_waves) for _ in range(n_types))
+            BlockNetwork.stacked([network(config["orbital_net"], n_waves) for _ in range(n_types)])
             for _ in range(self.n_iterations)
         )
         self.fitting = network(config["fitting_net"], self.n_channels)
@@ -132,7 +137,10 @@ class Fireann(Model):
         ends = torch.tensor([n_monomials(degree) for degree in range(orders)])
         degrees = torch.bucketize(torch.arange(ends[-1]), ends, right=True)
         self.register_buffer("degrees", degrees, persistent=False)  # l of each component
-        self.register_buffer("pairs", torch.triu_indices(n_waves, n_waves), persistent=False)
+        pairs = torch.triu_indices(n_waves, n_waves)
+        self.register_buffer("pairs", pairs, persistent=False)
+        twice = torch.where(pairs[0] == pairs[1], 1.0, 2.0)[:, None].to(self.dtype)
+        self.register_buffer("times", twice, persistent=False)  # 2 - delta_mm' of each pair
         if config["baseline"]["type"] == "additive":
             self.baseline = AdditiveBaseline(
                 n_types, d["rcut"], **BASELINE, ridge=config["baseline"]["ridge"], dtype=self.dtype
@@ -153,17 +161,19 @@ class Fireann(Model):
         """alpha [n_types, n_waves], negative, 1/Angstrom^2."""
         return -torch.nn.functional.softplus(self.steepness)
 
-    def sums(self, batch: Batch, points: Tensor, frame: Tensor, coefficients: Tensor, carried, point_atom=None):
+    def sums(
+        self, batch: Batch, points: Tensor, frame: Tensor, coefficients: Tensor, carried, center, exponent,
+        point_atom=None,
+    ) -> Tensor:  # fmt: skip
         """sum_j c_j phi_ij, and f_c(r_ij) c_j carried_j where given: [n, n_comp, n_waves], not normalised.
 
-        Coefficients of several states lie side by side, [n_atoms, n_states n_waves]: one pass over the pairs.
+        Coefficients, center and exponent of several states lie side by side: one pass over the pairs.
         point_atom: the atoms that the points are, which do not see themselves.
         """
         if point_atom is None and (index := batch.near_index(points, self.reach)) is not None:
             batch, coefficients = batch.atoms_only(index), coefficients[index]
             carried = None if carried is None else carried[index]
-        where, n_states = (points, frame, *batch.geometry), coefficients.shape[1] // self.n_waves
-        center, exponent = self.center.repeat(1, n_states), self.exponent.repeat(1, n_states)
+        where = (points, frame, *batch.geometry)
         s = orbital_sums(*where, coefficients, center, exponent, point_atom, **self.orbital)
         if carried is not None:
             # a scalar orbital without any radial function but the cutoff
@@ -174,68 +184,76 @@ class Fireann(Model):
             s = s + added.reshape(s.shape)
         return s
 
-    def constant(self, kind: Tensor | int, field: Tensor | None, frame: Tensor | None) -> Tensor:
-        """What is added to the scaled sums of centres of a kind in frames: [n or 1, n_comp, n_waves]."""
-        kind = torch.as_tensor(kind, device=self.degrees.device).reshape(-1)
+    def constants(self) -> Tensor:
+        """What is added to the scaled sums of every kind of centre: [n_kinds, n_comp, n_waves]."""
         if self.standardize:
-            first = (self.shift - self.sum_center / self.sum_scale[:, 0]).index_select(0, kind)
+            first = self.shift - self.sum_center / self.sum_scale[:, 0]
         else:
-            first = self.sum_center.new_zeros((len(kind), self.n_waves))
-        rest = first.new_zeros((len(first), len(self.degrees) - 1, self.n_waves))
-        total = torch.cat([first[:, None], rest], 1)
-        if self.sees_field:
-            term = (
-                cartesian_monomials(field / self.field_scale, self.l_max).to(self.dtype)[:, :, None]
-                * self.field_coefficient
-            )
-            total = total + (term if frame is None else term.index_select(0, frame))
-        return total
+            first = torch.zeros_like(self.sum_center)
+        return nn.functional.pad(first[:, None], (0, 0, 0, len(self.degrees) - 1))
+
+    def field_term(self, field: Tensor) -> Tensor | None:
+        """What the electric fields [n_frames, 3] add to the scaled sums: [n_frames, n_comp, n_waves]; None: nothing."""
+        if not self.sees_field:
+            return None
+        monomials = cartesian_monomials(field / self.field_scale, self.l_max).to(self.dtype)
+        return monomials[:, :, None] * self.field_coefficient
 
     def map_matrix(self) -> Tensor:
         """M [n_products, n_features]: features are products times M; (2 - delta_mm') D_l[m, n] D_l[m', n]."""
         a, b = self.pairs
-        twice = torch.where(a == b, 1.0, 2.0).to(self.dtype)
         d = self.contraction
-        return (twice[:, None] * d.index_select(1, a) * d.index_select(1, b)).flatten(0, 1)
+        return (self.times * d.index_select(1, a) * d.index_select(1, b)).flatten(0, 1)
 
-    def first_layer(self, network: BlockNetwork, kind: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight [n_products, width] and bias [width] of a net's first layer on products, for centres of a kind."""
-        weight = network.first.weight / self.feature_scale[kind]
-        return matrix @ weight.T, network.first.bias - weight @ self.feature_center[kind]
+    def first_layer(self, network: BlockNetwork, kinds: slice, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [n_nets, n_products, width] and biases [n_nets, 1, width] of first layers that act on products.
+
+        kinds: the centres of the nets; of a single net n_nets is 1.
+        """
+        weight = network.first.weight.reshape(-1, *network.first.weight.shape[-2:])
+        weight = weight / self.feature_scale[kinds, None]
+        bias = network.first.bias.reshape(len(weight), 1, -1)
+        shift = torch.bmm(self.feature_center[kinds, None], weight.transpose(1, 2))
+        return matrix @ weight.transpose(1, 2), bias - shift
 
     def encode(self, batch: Batch) -> FireannCode:
         """Orbital coefficients of the atoms after all iterations, for every electric field that is needed."""
-        matrix = self.map_matrix()
-        weight, bias = self.first_layer(self.fitting, self.point, matrix)
-        code, n_states = FireannCode(batch, [], weight, bias), 2 if self.response else 1
+        matrix, constants, exponent = self.map_matrix(), self.constants(), self.exponent
+        n_states = 2 if self.response else 1
         # both states of a response go through the recursion as one batch of twice the frames
         whole = twice(batch, torch.zeros_like(batch.field)) if self.response else batch
-        coefficients, carried = self.iterate(whole, matrix)
-        constant = self.constant(self.point, whole.field, None)
-        vacuum = self.network(code, orbital_gram(constant))
-        parts = [x if x is None else x.chunk(n_states) for x in (coefficients, carried)]
-        for i in range(n_states):
-            own = [x if len(x) < n_states else x.chunk(n_states)[i] for x in (constant, vacuum)]
-            code.states.append(State(*(x if x is None else x[i] for x in parts), *own))
-        return code
+        term = self.field_term(whole.field)
+        coefficients, carried = self.iterate(whole, matrix, constants, term, exponent)
+        constant = constants[self.point :] if term is None else constants[self.point :] + term
+        of_states = [x if x is None else x.chunk(n_states) for x in (coefficients, carried, constant)]
+        states = [State(*(x if x is None else x[i] for x in of_states)) for i in range(n_states)]
+        weight, bias = self.first_layer(self.fitting, slice(self.point, None), matrix)
+        center, exponent = (x if n_states == 1 else x.repeat(1, n_states) for x in (self.center, exponent))
+        return FireannCode(batch, states, center, exponent, weight[0], bias[0, 0])
 
-    def iterate(self, batch: Batch, matrix: Tensor) -> tuple[Tensor, Tensor | None]:
+    def iterate(
+        self, batch: Batch, matrix: Tensor, constants: Tensor, term: Tensor | None, exponent: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """The recursion among the atoms: coefficients [n_atoms, n_waves] and what atoms carry."""
-        species, frame, field = batch.atom_type, batch.atom_frame, batch.field
+        species, n_types = batch.atom_type, self.n_types
         coefficients, carried = self.coefficient.index_select(0, species), None
+        if not self.n_iterations or not len(species):
+            return coefficients, carried
         own = torch.arange(len(species), device=species.device)
-        members = [torch.nonzero(species == t)[:, 0] for t in range(self.n_types)]
+        place, source = by_species(species, n_types)
+        term = None if term is None else term.index_select(0, batch.atom_frame)
         for iteration, nets in enumerate(self.orbital_nets):
-            first = iteration * self.n_types
-            s = self.sums(batch, batch.atoms, frame, coefficients, carried, own)
-            s = s / self.sum_scale[first + species][:, self.degrees] + self.constant(first + species, field, frame)
-            products = orbital_gram(s)
-            change = torch.zeros_like(coefficients)
-            for t, (net, rows) in enumerate(zip(nets, members, strict=True)):
-                if len(rows):
-                    weight, bias = self.first_layer(net, first + t, matrix)
-                    hidden = torch.addmm(bias, products.index_select(0, rows), weight)
-                    change = change.index_copy(0, rows, net.output(net.after_first(hidden)))
+            kinds = slice(iteration * n_types, (iteration + 1) * n_types)
+            s = self.sums(
+                batch, batch.atoms, batch.atom_frame, coefficients, carried, self.center, exponent, own
+            )  # fmt: skip
+            scale = self.sum_scale[kinds, self.degrees].index_select(0, species)
+            s = s / scale + constants[kinds].index_select(0, species)
+            s = s if term is None else s + term
+            weight, bias = self.first_layer(nets, kinds, matrix)
+            products = orbital_gram(s).index_select(0, source).unflatten(0, (n_types, -1))
+            change = nets.output(nets.after_first(torch.baddbmm(bias, products, weight)))
+            change = change.flatten(0, 1).index_select(0, place)
             if self.standardize:
                 change = LARGEST_CHANGE * torch.tanh(change / LARGEST_CHANGE)
             coefficients = coefficients + change
@@ -257,9 +275,11 @@ class Fireann(Model):
         Several states share one pass over the pairs: their coefficients lie side by side as further waves.
         """
         coefficients = torch.cat([state.coefficients for state in code.states], 1)
-        carried = torch.cat([state.carried for state in code.states], 2) if self.equi and self.n_iterations else None
-        raw = self.sums(code.batch, points, point_frame, coefficients, carried)
-        near = raw[:, 0].ne(0).any(1, keepdim=True)
+        carried = None
+        if code.states[0].carried is not None:
+            carried = torch.cat([state.carried for state in code.states], 2)
+        raw = self.sums(code.batch, points, point_frame, coefficients, carried, code.center, code.exponent)
+        near = raw[:, 0].detach().any(1, keepdim=True)
         scale = self.sum_scale[-1][self.degrees]
         return [
             s / scale + spread(state.constant, point_frame)
@@ -274,11 +294,13 @@ class Fireann(Model):
     def residual(self, code: FireannCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density, or the response: [n_points, 1], e/Angstrom^3."""
         sums, near = self.point_sums(code, points, point_frame)
-        values = list(self.network(code, orbital_gram(torch.cat(sums))).chunk(len(sums)))
         if not self.zero_vacuum:
-            return values[0] * self.output_scale + self.output_mean
-        for i, state in enumerate(code.states):
-            values[i] = values[i] - spread(state.vacuum, point_frame)
+            return self.network(code, orbital_gram(sums[0])) * self.output_scale + self.output_mean
+        # the output without neighbours, of further rows: a call for them alone would cost as much as for the points
+        rows = [*sums, *(state.constant for state in code.states)]
+        values = self.network(code, orbital_gram(torch.cat(rows))).split([len(s) for s in rows])
+        values, vacuum = values[: len(sums)], values[len(sums) :]
+        values = [v - spread(far, point_frame) for v, far in zip(values, vacuum, strict=True)]
         rho = values[0]
         if self.response:
             rho = rho - values[1]
@@ -324,19 +346,19 @@ class Fireann(Model):
         """Mean and deviation of sums and features: at atoms, by species and iteration, and at points."""
         c, carried = self.coefficient[batch.atom_type], None
         own = torch.arange(len(batch.atoms), device=c.device)
-        matrix = self.map_matrix()
+        matrix, term, orbitals = self.map_matrix(), self.field_term(batch.field), (self.center, self.exponent)
         for iteration in range(self.n_iterations):
-            s = self.sums(batch, batch.atoms, batch.atom_frame, c, carried, own)
+            s = self.sums(batch, batch.atoms, batch.atom_frame, c, carried, *orbitals, own)
             for species in range(self.n_types):
                 rows = torch.nonzero(batch.atom_type == species)[:, 0]
                 kind = iteration * self.n_types + species
-                s[rows] = self._standardise_kind(kind, s[rows], batch.field, batch.atom_frame[rows], matrix)
+                s[rows] = self._standardise_kind(kind, s[rows], term, batch.atom_frame[rows], matrix)
             if self.equi:
                 carried = s if carried is None else carried + s
-        s = self.sums(batch, points, point_frame, c, carried)
-        self._standardise_kind(self.point, s, batch.field, point_frame, matrix)
+        s = self.sums(batch, points, point_frame, c, carried, *orbitals)
+        self._standardise_kind(self.point, s, term, point_frame, matrix)
 
-    def _standardise_kind(self, kind: int, s: Tensor, field: Tensor, frame: Tensor, matrix: Tensor) -> Tensor:
+    def _standardise_kind(self, kind: int, s: Tensor, term: Tensor | None, frame: Tensor, matrix: Tensor) -> Tensor:
         """Constants of one kind from the sums s [n, n_comp, n_waves] of its centres; returns the normalised sums."""
         if not len(s):
             return s  # a species that is absent from the training frames keeps 0 and 1
@@ -348,7 +370,8 @@ class Fireann(Model):
             plain = part.square().mean((0, 1)).sqrt()
             std = (part - mean if degree == 0 else part).square().mean((0, 1)).sqrt()
             self.sum_scale[kind, degree] = floored(std, plain)
-        s = s / self.sum_scale[kind][self.degrees] + self.constant(kind, field, frame)
+        s = s / self.sum_scale[kind][self.degrees] + self.constants()[kind]
+        s = s if term is None else s + term[frame]
         features = (orbital_gram(s) @ matrix).double()
         self.feature_center[kind] = features.mean(0)
         self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
@@ -360,6 +383,23 @@ def twice(batch: Batch, field: Tensor) -> Batch:
     frame = torch.cat([batch.atom_frame, batch.atom_frame + batch.n_frames])
     atoms, species, cell, pbc = (torch.cat([t, t]) for t in (batch.atoms, batch.atom_type, batch.cell, batch.pbc))
     return Batch(atoms, species, frame, cell, pbc, torch.cat([batch.field, field]))
+
+
+def by_species(species: Tensor, n_types: int) -> tuple[Tensor, Tensor]:
+    """Atoms in rows of equal length, one for every species, as far as these need one.
+
+    Returns place [n_atoms], where an atom stands in the flat rows, and source [n_types * length], which atom stands
+    there; behind the last of a species any one.
+    """
+    order = torch.argsort(species, stable=True)
+    counts = torch.bincount(species, minlength=n_types)
+    length = int(counts.max())
+    there = torch.arange(len(species), device=species.device)
+    ordered = species[order]
+    there = there - (counts.cumsum(0) - counts)[ordered] + ordered * length
+    place = torch.empty_like(species).index_copy_(0, order, there)
+    source = species.new_zeros(n_types * length).index_copy_(0, there, order)
+    return place, source
 
 
 def spread(values: Tensor, frame: Tensor) -> Tensor:
