@@ -185,8 +185,8 @@ def test_bad_systems(here, frozen, systems, message):
     assert not (here / "report.json").exists()
 
 
-def test_one_model(frozen):
-    with pytest.raises(InputError, match="one model expected"):
+def test_same_model_twice(frozen):
+    with pytest.raises(InputError, match="is given twice"):
         test([frozen, frozen], ["x"])
 
 

@@ -5,10 +5,11 @@ import pytest
 from tiny import density
 
 import dcharge.plot
+from dcharge.analysis.planes import densest_plane
 from dcharge.density import PointDensity
 from dcharge.errors import InputError
 from dcharge.io import HDF5Writer, write
-from dcharge.plot import densest_plane, picture, run, slice_at
+from dcharge.plot import picture, run
 
 pytest.importorskip("matplotlib")
 HEADS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
@@ -69,7 +70,6 @@ def test_mesh_of_the_slice(here, monkeypatch):
 
 def test_planes():
     values = np.arange(24.0).reshape(2, 3, 4)
-    assert np.array_equal(slice_at(values, 1, 2), values[:, 2])
     assert densest_plane(-values, 0) == 1 and densest_plane(values, 2) == 3
 
 

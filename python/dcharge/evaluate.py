@@ -10,6 +10,8 @@ import numpy as np
 
 from . import coarse_verdict
 from . import precision as precision_verdict
+from .calibration import Calibration, compare_ensemble, frames_table, refuse
+from .calibration import table as calibration_table
 from .coarse import check as check_coarse
 from .dataset import check_frame, system_frames
 from .density import Density, PointDensity
@@ -66,20 +68,21 @@ def test(
 ) -> dict:  # fmt: skip
     """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.
 
-    models   list with one path; systems: list of paths; n: frames per system (0 = all)
+    models   paths; several are tested as an ensemble: the mean of their densities, and whether its standard deviation
+             tells the error; systems: list of paths; n: frames per system (0 = all)
     prefix   writes <prefix>.<frame>.npz with reference and prediction, and <prefix>.summary.txt
     coarse   list of factors: what they cost and save too
     precision  "bf16": what that costs and saves too
     store    keep in the model which factor `--coarse auto` takes, and whether bf16 may be used
     """
-    if len(models) != 1:
-        raise InputError("test: one model expected")
+    if len(models) > 1:
+        refuse(coarse, precision, store)
     for path in (prefix, json_file):
         if path is not None:
             check_folder(path)
     if store and not coarse and not precision:
         raise InputError("--store: tell what to store, --coarse 1,2,3 or --precision bf16")
-    predictor = load(models[0], device)
+    predictor = load(list(models), device)
     # before the long work: refused where the model has no such path
     if precision:
         rounded = Predictor(load(models[0], device).model, device=predictor.device, precision=precision)
@@ -87,6 +90,7 @@ def test(
     for factor in coarse or ():
         check_coarse(predictor.model, factor)
     frames, model_errors, base_errors, written, read = [], [], [], set(), []
+    each, calibration = [[] for _ in models], Calibration() if len(models) > 1 else None
     entries = [{"path": str(s), "pbc": pbc, "field": field} for s in systems]
     log.info("# ---------------output of dcharge test---------------")
     for system in entries:
@@ -98,7 +102,13 @@ def test(
             read.append((system["path"], frame))
             check_frame(reference, config["target"], config["type_map"])
             started = time.perf_counter()
-            errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
+            if calibration is None:
+                errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
+            else:
+                errors, base, own, deviation, values = compare_ensemble(predictor, reference, prefix is not None, True)
+                calibration += deviation
+                for model, of in zip(each, own, strict=True):
+                    model.append(of)
             seconds = time.perf_counter() - started
             if prefix is not None:
                 write_detail(detail_path(prefix, frame.name, written), reference, values)
@@ -114,7 +124,11 @@ def test(
                     "seconds": seconds,
                 }
             )
-            log.info(f"{frame.name}: " + line(result, base.result() if base else None))
+            text = line(result, base.result() if base else None)
+            if calibration is not None:
+                frames[-1]["deviation"] = deviation.result()
+                text += f", deviation {number(frames[-1]['deviation']['rel_devi_percent'])} %"
+            log.info(f"{frame.name}: " + text)
     if not frames:
         raise InputError("test: no frame found in the systems given")
     if len({e.integrable for e in model_errors}) > 1:
@@ -129,6 +143,14 @@ def test(
         "frames": frames,
     }
     table = summary(report)
+    if calibration is not None:
+        alone = [pool(of)["nmae_percent"] for of in each]
+        report["ensemble"] = {
+            "nmae_percent": alone,
+            "deviation": calibration.result(),
+            "bins": calibration.bins(),
+        }
+        table += calibration_table(report["ensemble"]) + frames_table(frames)
     for row in table:
         log.info(row)
     if coarse:
@@ -167,11 +189,14 @@ def detail_path(prefix, name: str, written: set[str]) -> str:
 
 
 def write_detail(path, reference, values) -> None:
-    """Reference and predicted density, and the grid's cell or the points, as .npz."""
+    """Reference and predicted density, and the grid's cell or the points, as .npz.
+
+    values [1, n], or [2, n] of an ensemble: its standard deviation is written too
+    """
     where = {"points": reference.positions} if isinstance(reference, PointDensity) else {"cell": reference.grid.cell}
-    predicted = np.asarray(values).reshape(reference.values[:1].shape)
+    found = {k: v.reshape(reference.values[:1].shape) for k, v in zip(("predicted", "std"), values, strict=False)}
     with replacing(path) as temporary, open(temporary, "wb") as stream:
-        np.savez(stream, reference=reference.values[:1], predicted=predicted, **where)
+        np.savez(stream, reference=reference.values[:1], **found, **where)
 
 
 def number(x) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .analysis.planes import plane_of
 from .dataset import check_frame, system_frames
 from .density import Density
 from .errors import InputError, log
@@ -12,17 +13,6 @@ from .io.replacing import check_folder, replacing
 from .predict import load
 
 PARITY_POINTS = 20_000
-
-
-def slice_at(values: np.ndarray, axis: int, position: int) -> np.ndarray:
-    """Plane of values [n1, n2, n3] at index `position` of `axis`, the lower axis first."""
-    return np.take(values, position, axis=axis)
-
-
-def densest_plane(values: np.ndarray, axis: int) -> int:
-    """Index of the plane with the largest mean absolute value: one that shows atoms or bonds."""
-    others = tuple(i for i in range(3) if i != axis)
-    return int(np.abs(values).mean(axis=others).argmax())
 
 
 def picture(reference: Density, predicted: np.ndarray, title: str, axis: int, path) -> None:
@@ -37,20 +27,10 @@ def picture(reference: Density, predicted: np.ndarray, title: str, axis: int, pa
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    truth, grid = reference.total, reference.grid
-    where = densest_plane(truth, axis)
-    i, j = (k for k in range(3) if k != axis)
-    a, b = grid.cell[i], grid.cell[j]
-    # the plane in its own Cartesian frame: x along a, y in the plane
-    ex = a / np.linalg.norm(a)
-    ey = b - (b @ ex) * ex
-    ey /= np.linalg.norm(ey)
-    u, v = np.meshgrid(np.arange(grid.shape[i] + 1), np.arange(grid.shape[j] + 1), indexing="ij")
-    # a value belongs to the middle of its patch
-    corner = (u - 0.5)[..., None] * grid.steps[i] + (v - 0.5)[..., None] * grid.steps[j]
-    x, y = corner @ ex, corner @ ey
+    truth, grid, where = reference.total, reference.grid, plane_of(reference, axis)
+    x, y = where.x, where.y
 
-    planes = [slice_at(truth, axis, where), slice_at(predicted, axis, where)]
+    planes = [where.of(truth), where.of(predicted)]
     error = planes[1] - planes[0]
     low, high = min(p.min() for p in planes), max(p.max() for p in planes)
     worst = max(float(np.abs(error).max()), 1e-12)
@@ -70,7 +50,7 @@ def picture(reference: Density, predicted: np.ndarray, title: str, axis: int, pa
         mesh = ax.pcolormesh(x, y, plane, shading="flat", rasterized=True, **limits)
         figure.colorbar(mesh, ax=ax, label="e/Å³", shrink=0.85)
         ax.set(title=label, xlabel="Å", aspect="equal")
-    figure.suptitle(f"{title}; plane {where} of {grid.shape[axis]} along {'abc'[axis]}")
+    figure.suptitle(f"{title}; plane {where.position} of {grid.shape[axis]} along {'abc'[axis]}")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130, format=str(path).rsplit(".", 1)[-1].lower())
     plt.close(figure)

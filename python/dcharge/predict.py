@@ -36,6 +36,8 @@ class Predictor:
     precision  bf16: operands of matrix products rounded to bfloat16 (see `dcharge.precision`); None: as trained
     """
 
+    has_deviation = False  # as `Ensemble` has
+
     def __init__(
         self, model: Model, meta: dict | None = None, device="cpu", tile: int | None = None, precision=None
     ):  # fmt: skip
@@ -90,6 +92,10 @@ class Predictor:
         """The baseline's part of the density [1, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
         return self._evaluate(lambda *at: [self.model.baseline_density(encoded[0], *at, None)], points)[0]
 
+    def decode(self, batch, cache, points: np.ndarray) -> np.ndarray:
+        """The density [n_channels, n] at points [n, 3] (Angstrom) of what `encode` gave, e/Angstrom^3."""
+        return self._decode(batch, cache, points, parts=False)[0]
+
     @torch.inference_mode()
     def _decode(self, batch, cache, points: np.ndarray, parts: bool):
         self.evaluations += len(points)
@@ -124,6 +130,11 @@ class Predictor:
             return
         for index in grid.tiles(self.tile):
             yield index, *self._decode(batch, cache, grid.points(index), parts)
+
+    def outputs(self, structure: Structure, grid: Grid, coarse=1, symmetry: bool = False):
+        """What is written of a structure, tile by tile: yields (flat index [n], rho [n_channels, n])."""
+        for index, rho, _ in self.tiles(structure, grid, coarse=coarse, symmetry=symmetry):
+            yield index, rho
 
     @torch.inference_mode()
     def at(self, structure: Structure, points, parts: bool = False):
@@ -241,11 +252,16 @@ def check_inside(structure: Structure, grid: Grid) -> None:
         )
 
 
-def load(path, device="auto", precision=None) -> Predictor:
+def load(path, device="auto", precision=None):
     """Frozen model from a file, ready to predict; device: auto (a GPU where there is one), cpu, cuda or cuda:N.
 
+    path       a list of files: an `Ensemble`, which predicts mean and standard deviation
     precision  bf16: faster on some CPUs; refused unless `dcharge test --precision bf16 --store` has accepted it
     """
+    if isinstance(path, (list, tuple)):
+        from .ensemble import load_models
+
+        return load_models(path, device, precision)
     device = choose_device(device)
     model, meta = load_frozen(path, device)
     if precision == "bf16":
@@ -254,12 +270,11 @@ def load(path, device="auto", precision=None) -> Predictor:
 
 
 def write_prediction(
-    predictor: Predictor, writer, structure: Structure, grid: Grid, electrons=None, coarse=1, symmetry: bool = False
+    predictor, writer, structure: Structure, grid: Grid, electrons=None, coarse=1, symmetry: bool = False
 ) -> float:
     """Predict into `writer` (put); returns the factor for `close`/`end` that gives the wanted number of electrons."""
-    tiles = predictor.tiles(structure, grid, coarse=coarse, symmetry=symmetry)
-    for index, rho, _ in track_points(tiles, grid.n_points):
-        writer.put(index, rho)
+    for tile in track_points(predictor.outputs(structure, grid, coarse, symmetry), grid.n_points):
+        writer.put(*tile)
     if electrons is None:
         what = "electrons" if predictor.model.config["target"] == "density" else "electrons of the response"
         log.info(f"{what}: {writer.electrons:.6f}")
@@ -283,18 +298,23 @@ def run(
 ) -> int:  # fmt: skip
     """Predict structure files into density files (`dcharge predict`); returns the number of frames written.
 
+    model       path, or a list of them: mean, and standard deviation beside it (`io.writers.deviation_name`)
     structures  paths of anything `io.read_structures` reads; the other arguments as on the command line.
     """
     from itertools import chain, islice
 
     from .io import HDF5Writer, open_system, open_writer, read_structures
     from .io.tag import periodicity_given
+    from .io.writers import deviation_name
 
-    predictor = load(model, device, precision)
+    models = [model] if isinstance(model, (str, Path)) else list(model)
+    predictor = load(models, device, precision)
+    model = ", ".join(map(str, models))
     if electrons is not None and predictor.model.config["target"] == "response":
         raise InputError(f"--electrons: {model} predicts a response, which has no electron count")
     if coarse != 1:
-        check_coarse(predictor.model, coarse)
+        for each in getattr(predictor, "predictors", [predictor]):
+            check_coarse(each.model, coarse)
     with periodicity_given(True):  # a template's is not used
         template = open_system(like).frames[0].read() if like else None
     frames = chain.from_iterable(
@@ -303,7 +323,10 @@ def run(
     first = list(islice(frames, 2))
     if not first:
         raise InputError(f"{structures[0]}: no structure found")
-    check_target(output if output is not None else pattern_name(pattern, 0), [*structures, like])
+    target = output if output is not None else pattern_name(pattern, 0)
+    check_target(target, [*structures, like])
+    if predictor.has_deviation and (beside := deviation_name(target)) is not None:
+        check_target(beside, [*structures, like])
     hdf5 = output is not None and str(output).endswith((".h5", ".hdf5"))
     if len(first) > 1 and not pattern and not hdf5:
         raise InputError(f"{output}: holds one frame, the input has more; use an .h5 file or --pattern rho.%06d.cube")
@@ -314,7 +337,7 @@ def run(
         source["comment"] += f"; augmentation occupancies copied from {template.name}"
         # of a spin-polarised file those of the total density, which is what is predicted
         extra = {"vasp": {**kept, "tails": kept["tails"][: predictor.model.n_channels]}}
-    whole = HDF5Writer(output, dtype) if hdf5 else None
+    whole = HDF5Writer(output, dtype, deviation=predictor.has_deviation) if hdf5 else None
     try:
         for name, structure in chain(first, frames):
             try:
@@ -334,10 +357,12 @@ def run(
             else:
                 path = pattern_name(pattern, n) if pattern else output
                 with open_writer(
-                    path, structure, grid, predictor.model.n_channels, kind, dict(source), extra, np.dtype(dtype)
-                ) as writer:
+                    path, structure, grid, predictor.model.n_channels, kind, dict(source), extra, np.dtype(dtype),
+                    predictor.has_deviation,
+                ) as writer:  # fmt: skip
                     writer.close(write_prediction(predictor, writer, structure, grid, electrons, coarse, symmetry))
-                log.info(f"written: {path}")
+                beside = deviation_name(path) if predictor.has_deviation else None
+                log.info(f"written: {path}" + (f" and {beside}" if beside else ""))
             n += 1
         if whole is not None:
             whole.close()

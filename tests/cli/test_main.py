@@ -163,4 +163,4 @@ def test_log_levels_as_in_deepmd(given, level):
 def test_numbers_and_flags_of_a_system():
     argv = ["test", "-s", "a", "--pbc", "T", "t", "0", "--field", "0", "-1e-3", "-.5", "-m", "x"]
     args = command._parser(argv)[0].parse_args(argv)
-    assert args.pbc == [True, True, False] and args.field == [0.0, -1e-3, -0.5] and args.model == "x"
+    assert args.pbc == [True, True, False] and args.field == [0.0, -1e-3, -0.5] and args.model == ["x"]

@@ -259,3 +259,45 @@ def test_bad_files(tmp_path):
         list(io.read_structures(tmp_path / "none.xyz"))
     with pytest.raises(InputError, match="every 0"):
         list(io.read_structures(FORMATS / "CHGCAR.Si2.gz", every=0))
+
+
+# -------------------------------------------------------------------------------------------------------------- XDATCAR
+def xdatcar(frames, cell_every=None):
+    """Text of an XDATCAR of two silicon and one oxygen atom; with `cell_every` the header returns, cells differ."""
+    lines = []
+    for i, positions in enumerate(frames):
+        if i == 0 or cell_every:
+            rows = (5 + 0.1 * (i if cell_every else 0)) * np.eye(3)
+            lines += ["md", "1.0", *(" ".join(map(str, r)) for r in rows), "Si O", "2 1"]
+        lines += [f"Direct configuration= {i + 1:5d}", *(" ".join(f"{x:.8f}" for x in p) for p in positions)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("cell_every", [None, 1])
+@pytest.mark.parametrize("every", [1, 3])
+def test_xdatcar(tmp_path, cell_every, every):
+    """All frames, not the first alone; a header before each where the cell changes."""
+    frames = np.random.default_rng(0).random((5, 3, 3)).round(8)
+    path = tmp_path / "XDATCAR"
+    path.write_text(xdatcar(frames, cell_every))
+    found = list(io.read_structures(path, every=every))
+    assert [name for name, _ in found] == [f"XDATCAR#{i + 1}" for i in range(0, 5, every)]
+    for (_, s), i in zip(found, range(0, 5, every), strict=True):
+        assert s.numbers.tolist() == [14, 14, 8] and s.pbc.all()
+        cell = (5 + 0.1 * (i if cell_every else 0)) * np.eye(3)
+        np.testing.assert_allclose(s.cell, cell)
+        np.testing.assert_allclose(s.positions, frames[i] @ cell, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t[: t.rindex("\n", 0, -1) + 1], "line 15: the file ends where position of atom 3 of 3"),
+        (lambda t: t.replace("Direct configuration=     2", "Direct configuration=     2\n1.0 ** 3.0", 1), "line 13"),
+    ],
+)
+def test_damaged_xdatcar(tmp_path, change, message):
+    path = tmp_path / "XDATCAR"
+    path.write_text(change(xdatcar(np.full((2, 3, 3), 0.25))))
+    with pytest.raises(InputError, match=message):
+        list(io.read_structures(path))

@@ -2,9 +2,10 @@
 
 An observable is a module of this folder, named in OBSERVABLES, with
 
-FLAG     name of the option that asks for it ("planar" for --planar), or None: it always is told
+FLAG     name of the option that asks for it ("planar" for --planar), several that do, or None: always told
 OPTIONS  {"--planar": keywords of argparse's add_argument}; every default is None or False
-observe(density, options) -> Observation, options by name ("planar", "margin", ...)
+observe(density, options) -> Observation, options by name ("planar", "margin", ...); options["derivatives"], where a
+         model gives the density: a function of it that yields (index, rho, gradient, Hessian)
 
 `dcharge analyze` (report.py) takes options, tables and files from there: a new observable is a new file and its name
 here.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-OBSERVABLES = ("charge", "planar", "transferred", "potential", "dipole")
+OBSERVABLES = ("charge", "planar", "transferred", "potential", "dipole", "interaction")
 
 _WHERE = {
     "planar_average": "planar",
@@ -24,6 +25,8 @@ _WHERE = {
     "transferred_charge": "transferred",
     "response_potential": "potential",
     "dipole_change": "dipole",
+    "iri": "interaction",
+    "dori": "interaction",
     "analyze": "report",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
+from .planes import Plane
 
 
 @dataclass
@@ -19,15 +20,37 @@ class Curve:
 
 
 @dataclass
+class Field:
+    """A field on the density's grid: what it is in words, values [n1, n2, n3], and the grid plane that shows it.
+
+    The values are dropped (None) once they are written; `shown` [n, m] are those of the plane.
+    """
+
+    words: str
+    values: np.ndarray | None
+    plane: Plane
+    shown: np.ndarray = None
+
+    def __post_init__(self):
+        if self.shown is None:
+            self.shown = self.plane.of(self.values)
+
+
+@dataclass
 class Observation:
-    """Figures {name: (value, unit)} and curves {name: Curve}. Names are what tables, CSV and JSON call them."""
+    """Figures {name: (value, unit)}, curves {name: Curve} and fields {name: Field}.
+
+    Names are what tables, CSV, JSON and files call them.
+    """
 
     figures: dict[str, tuple[float, str]] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    fields: dict[str, Field] = field(default_factory=dict)
 
     def __iadd__(self, other: Observation) -> Observation:
         self.figures.update(other.figures)
         self.curves.update(other.curves)
+        self.fields.update(other.fields)
         return self
 
 

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase.units import Bohr
 
 from ..density import KINDS, Density
 from ..errors import InputError, log
 from ..io import open_system
+from ..io import write as write_density
 from ..io.minus import Pairs, disagreement
 from ..io.replacing import check_folder, replacing
+from ..io.source import stem
+from ..io.writers import with_word
 from . import observables
 from .observation import Observation
 
 PICTURES = ("png", "pdf", "svg")
 WRITTEN = ("csv", "json", *PICTURES)
+CUBE = (".cube", ".cub")  # fields
 
 
 @dataclass
@@ -40,16 +45,23 @@ class Analysis:
 def chosen(options: dict) -> list:
     """The modules that the options ask for. InputError where none is, or an option of one that is not is given."""
     modules = observables()
-    asked = [m for m in modules if m.FLAG is None or options.get(m.FLAG)]
+    asked = [m for m in modules if m.FLAG is None or any(options.get(flag) for flag in flags_of(m))]
     if all(m.FLAG is None for m in asked):
-        flags = ", ".join("--" + m.FLAG.replace("_", "-") for m in modules if m.FLAG)
+        flags = ", ".join("--" + flag.replace("_", "-") for m in modules for flag in flags_of(m))
         raise InputError(f"analyze: nothing asked for; one or more of {flags} expected")
     for module in modules:
         for flag in module.OPTIONS:
             value = options.get(flag.removeprefix("--").replace("-", "_"))
             if value is not None and value is not False and module not in asked:
-                raise InputError(f"{flag}: belongs to --{module.FLAG.replace('_', '-')}, which is not asked for")
+                raise InputError(
+                    f"{flag}: belongs to --{flags_of(module)[0].replace('_', '-')}, which is not asked for"
+                )
     return asked
+
+
+def flags_of(module) -> tuple[str, ...]:
+    """Names of the options that ask for a module's observable."""
+    return (module.FLAG,) if isinstance(module.FLAG, str) else module.FLAG or ()
 
 
 def observe(density: Density, modules, options: dict) -> Observation:
@@ -65,7 +77,7 @@ def _suffix(path) -> str:
 
 
 def analyze(
-    files, options: dict, *, minus=None, kind=None, reference=None, pbc=None, field=None, outputs=()
+    files, options: dict, *, minus=None, kind=None, reference=None, pbc=None, field=None, outputs=(), source=None
 ) -> list[Analysis]:
     """Analyze every frame of `files`, print a table, write `outputs`; returns one Analysis per frame.
 
@@ -74,13 +86,18 @@ def analyze(
     kind       "density" or "response": what the values are, in place of what the files say
     reference  path: every frame is put beside the frame there with its atoms, grid and field
     pbc, field override what all files say
-    outputs    names ending in .csv, .json, .png, .pdf or .svg
+    outputs    names ending in .csv, .json, .png, .pdf, .svg or, for fields, .cube: x.iri.cube of x.cube, numbered where
+               there are several frames. A cube holds the field's own numbers
+    source     where densities come from in place of files that hold them (`frames`, `derivatives`), e.g. a model's
+               `dcharge.derivatives.PredictedDensities`
     """
     modules = chosen(options)
     for path in outputs:
-        if _suffix(path) not in WRITTEN:
-            raise InputError(f"{path}: .csv, .json, .png, .pdf or .svg expected")
+        if _suffix(path) not in WRITTEN and not is_cube(path):
+            raise InputError(f"{path}: .csv, .json, .png, .pdf or .svg expected, or .cube for fields (--iri, --dori)")
         check_folder(path)
+    if source is not None and not (minus is reference is kind is None):
+        raise InputError("analyze: with -m densities are predicted; --minus, --reference and --kind belong to files")
     if minus is not None and kind is not None:
         raise InputError("analyze: with --minus the result is a response; --kind makes no sense")
     if kind is not None and kind not in KINDS:
@@ -95,33 +112,63 @@ def analyze(
         density.kind = kind or density.kind
         return density
 
-    analyses = []
-    for path in files:
-        for frame in open_system(path, pbc=pbc, field=field).frames:
-            partner = None if others is None else partner_of(frame, others)
-            density = read(frame)
-            given = density.structure.field
-            analysis = Analysis(
-                frame.name,
-                density.kind,
-                None if given is None else given.tolist(),
-                observe(density, modules, options),
-            )
-            if partner is not None:
-                density = read(partner)
-                if density.kind != analysis.kind:
-                    raise InputError(
-                        f"{frame.name} is a {analysis.kind}, its reference {partner.name} a {density.kind} "
-                        "(--minus REF makes responses of densities)"
-                    )
-                analysis.reference_name = partner.name
-                analysis.reference = observe(density, modules, options)
-            print_table(analysis)
-            analyses.append(analysis)
+    analyses, cubes = [], [path for path in outputs if is_cube(path)]
+    outputs = [path for path in outputs if path not in cubes]
+    if source is not None:
+        options = options | {"derivatives": source.derivatives}
+    of_path = (lambda path: open_system(path, pbc=pbc, field=field).frames) if source is None else source.frames
+    frames = [frame for path in files for frame in of_path(path)]
+    for number, frame in enumerate(frames):
+        partner = None if others is None else partner_of(frame, others)
+        density = read(frame)
+        given = density.structure.field
+        analysis = Analysis(
+            frame.name,
+            density.kind,
+            None if given is None else given.tolist(),
+            observe(density, modules, options),
+        )
+        write_fields(density, analysis.found, cubes, number if len(frames) > 1 else None)
+        if partner is not None:
+            density = read(partner)
+            if density.kind != analysis.kind:
+                raise InputError(
+                    f"{frame.name} is a {analysis.kind}, its reference {partner.name} a {density.kind} "
+                    "(--minus REF makes responses of densities)"
+                )
+            analysis.reference_name = partner.name
+            analysis.reference = observe(density, modules, options)
+            write_fields(density, analysis.reference, (), None)
+        print_table(analysis)
+        analyses.append(analysis)
     for path in outputs:
         write(analyses, path)
         log.info(f"{path}: written")
     return analyses
+
+
+def is_cube(path) -> bool:
+    """Whether a name is that of a cube file, compressed or not."""
+    return stem(path).lower().endswith(CUBE)
+
+
+def write_fields(density: Density, found: Observation, paths, number: int | None) -> None:
+    """Write every field to x.NAME.cube for each path x.cube (x.000001.NAME.cube with a number), and let go of it.
+
+    InputError where there is none. Writers turn e/Angstrom^3 into e/bohr^3, which a field is not: its own numbers stand
+    in the file.
+    """
+    if paths and not found.fields:
+        raise InputError(f"{paths[0]}: what was asked for has no field; --iri or --dori expected")
+    for name, field in found.fields.items():
+        for path in paths:
+            target = with_word(path, name if number is None else f"{number:06d}.{name}")
+            values = (field.values / Bohr**3)[None]
+            write_density(
+                Density(density.structure, density.grid, values), target, comment=f"{field.words}, of {density.name}"
+            )
+            log.info(f"{target}: written")
+        field.values = None
 
 
 def partner_of(frame, references):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .shared import add_surroundings
+from ..errors import InputError
+from .shared import add_device, add_surroundings, positive, positive_int
 
 HELP = (
     "Derived quantities of densities and of responses to an electric field: planar average, transferred charge, "
     "potential, dipole moment. A response is a file that 'dcharge convert --minus' or 'predict' wrote, or a density "
-    "with --minus REF."
+    "with --minus REF. With -m the files are structures, and a model gives the densities and their derivatives."
 )
 
 
@@ -15,7 +16,13 @@ def add_arguments(parser) -> None:
     """Arguments of `dcharge analyze`; every observable brings its own."""
     from ..analysis import observables
 
-    parser.add_argument("files", nargs="+", metavar="FILE", help="densities or responses on a grid")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="densities or responses on a grid; structures with -m")
+    parser.add_argument("-m", "--model", metavar="MODEL", help="frozen model that predicts the densities of structures")
+    grid = parser.add_mutually_exclusive_group()
+    grid.add_argument("--grid", nargs=3, type=positive_int, metavar=("N1", "N2", "N3"), help="its grid: points")
+    grid.add_argument("--spacing", type=positive, metavar="H", help="its grid: largest spacing in Angstrom")
+    grid.add_argument("--like", metavar="REF", help="its grid: that of a density file")
+    add_device(parser)
     group = parser.add_argument_group("observables")
     for module in observables():
         for flag, words in module.OPTIONS.items():
@@ -33,7 +40,7 @@ def add_arguments(parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write .csv, .json or a picture (.png, .pdf, .svg); may be given several times",
+        help="write .csv, .json, a picture (.png, .pdf, .svg) or fields (.cube); may be given several times",
     )
     add_surroundings(parser)
 
@@ -53,4 +60,24 @@ def run(args) -> None:
         pbc=args.pbc,
         field=args.field,
         outputs=args.output,
+        source=predicted(args),
     )
+
+
+def predicted(args):
+    """Where densities come from with -m; None without."""
+    given = {"shape": args.grid, "spacing": args.spacing, "like": args.like}
+    asked = [flag for flag, x in zip(("--grid", "--spacing", "--like"), given.values(), strict=True) if x is not None]
+    if args.model is None:
+        if asked:
+            raise InputError(f"{asked[0]}: belongs to -m, the grid of a prediction")
+        return None
+    if not asked:
+        raise InputError("analyze -m: the grid of the prediction expected, --spacing H, --grid N1 N2 N3 or --like FILE")
+    from ..derivatives import PredictedDensities
+    from ..io import read
+    from ..predict import load
+
+    if args.like is not None:
+        given["like"] = read(args.like, pbc=args.pbc)
+    return PredictedDensities(load(args.model, args.device), pbc=args.pbc, field=args.field, **given)

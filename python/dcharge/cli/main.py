@@ -22,6 +22,7 @@ COMMANDS = {
     "freeze": "make a frozen model of a checkpoint",
     "test": "errors of a frozen model on known densities",
     "predict": "densities of structures on a grid",
+    "model-devi": "deviation of several models along trajectories, to choose frames for DFT",
     "sample": "choose points of densities, for training",
     "convert": "convert densities between file formats",
     "convert-from": "make a frozen model of another program's model",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from .shared import add_device, add_precision, add_surroundings, add_type_map, factor, positive, positive_int
+from .shared import (
+    add_device,
+    add_models,
+    add_precision,
+    add_surroundings,
+    add_type_map,
+    factor,
+    models_and_files,
+    positive,
+    positive_int,
+)
 
 HELP = "Densities of structures on a grid. Structures: any file ASE reads, LAMMPS data and dump files, trajectories."
 
 
 def add_arguments(parser) -> None:
     """Arguments of `dcharge predict`."""
-    parser.add_argument("structure", nargs="+", metavar="STRUCTURE", help="structure files or trajectories")
-    parser.add_argument(
-        "-m", "--model", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
-    )
+    parser.add_argument("structure", nargs="*", metavar="STRUCTURE", help="structure files or trajectories")
+    add_models(parser, "several: mean and standard deviation, the latter as dataset std of .h5 or in x.std.cube")
     grid = parser.add_mutually_exclusive_group(required=True)
     grid.add_argument(
         "--grid", nargs=3, type=positive_int, metavar=("N1", "N2", "N3"), help="points along the cell vectors"
@@ -47,9 +55,10 @@ def run(args) -> None:
     """Predict."""
     from ..predict import run
 
+    chosen, structures = models_and_files(args, args.structure)
     run(
-        args.model,
-        args.structure,
+        chosen,
+        structures,
         shape=args.grid,
         spacing=args.spacing,
         like=args.like,

@@ -112,6 +112,48 @@ def add_device(parser: argparse.ArgumentParser, default="auto", words="auto: a G
     parser.add_argument("--device", type=_device, default=default, metavar="DEV", help=f"{DEVICES} (default: {words})")
 
 
+def add_models(parser: argparse.ArgumentParser, words: str) -> None:
+    """-m with one frozen model or several."""
+    parser.set_defaults(wrong_usage=parser.error)
+    parser.add_argument(
+        "-m",
+        "--model",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help=f"frozen model (default: frozen.pth); {words}",
+    )
+
+
+def models(args) -> list[str]:
+    """The frozen models given with -m."""
+    return args.model or ["frozen.pth"]
+
+
+def models_and_files(args, files: list[str]) -> tuple[list[str], list[str]]:
+    """The models given with -m, and `files` with those that follow the models: `-m a.pth b.pth POSCAR`.
+
+    The first name behind -m is a model; so are those that follow and end in .pth, or are files as torch writes them.
+    """
+    first, *rest = models(args)
+    given = [first] + [name for name in rest if is_model(name)]
+    files = [name for name in rest if not is_model(name)] + files
+    if not files:
+        args.wrong_usage("the following arguments are required: STRUCTURE (of the files behind -m all are models)")
+    return given, files
+
+
+def is_model(name: str) -> bool:
+    """Whether a file is a frozen model, by its name or its first bytes (torch writes zip archives)."""
+    if name.endswith(".pth"):
+        return True
+    try:
+        with open(name, "rb") as stream:
+            return stream.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
 def add_precision(parser: argparse.ArgumentParser, words: str) -> None:
     """--precision."""
     parser.add_argument(

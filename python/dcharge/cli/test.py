@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from .shared import add_device, add_precision, add_surroundings, factors, natural
+from .shared import add_device, add_models, add_precision, add_surroundings, factors, models, natural
 
 HELP = "Errors of a frozen model on known densities, on the full grid, beside those of its baseline alone."
 
 
 def add_arguments(parser) -> None:
     """Arguments of `dcharge test`."""
-    parser.add_argument(
-        "-m", "--model", default="frozen.pth", metavar="FILE", help="frozen model (default: frozen.pth)"
-    )
+    add_models(parser, "several: an ensemble, errors of its mean and whether its deviation tells them")
     parser.add_argument(
         "-s", "--system", nargs="+", required=True, metavar="PATH", help="files or folders with densities"
     )
@@ -37,7 +35,7 @@ def run(args) -> None:
     from ..evaluate import test
 
     test(
-        [args.model],
+        models(args),
         args.system,
         n=args.numb_test,
         prefix=args.detail,

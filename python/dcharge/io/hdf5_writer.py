@@ -97,9 +97,10 @@ class HDF5Writer:
             file.end(scale=1.0)
 
     dtype: float32 or float64 of /rho. compress: None or "gzip" (smaller, slow random access).
+    deviation: a second dataset /std of the same layout, the standard deviation of every value, given to `put`.
     """
 
-    def __init__(self, path, dtype="float32", compress: str | None = None):
+    def __init__(self, path, dtype="float32", compress: str | None = None, deviation: bool = False):
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise InputError(f"{path}: dtype {dtype}; float32 or float64 expected")
@@ -113,15 +114,12 @@ class HDF5Writer:
             attrs = self.file.attrs
             attrs["format"], attrs["version"], attrs["creator"] = FORMAT, VERSION, f"dcharge {__version__}"
             attrs["kinds"], attrs["grid_order"] = list(KINDS), "C (z fastest)"
-            self.rho = self.file.create_dataset(
-                "rho",
-                (0,),
-                dtype,
-                maxshape=(None,),
-                chunks=(CHUNK,),
-                compression=compress,
-                shuffle=compress is not None,
-            )
+            filters = {"compression": compress, "shuffle": compress is not None}
+            # /rho first, /std behind it
+            self.values = [
+                self.file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **filters)
+                for name in ("rho", "std")[: 1 + deviation]
+            ]
             for name in PER_FRAME:
                 shape, kind = COLUMNS[name]
                 self.file.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(256, *shape))
@@ -129,6 +127,8 @@ class HDF5Writer:
             self.file.create_dataset("positions", (0, 3), "f8", maxshape=(None, 3), chunks=(4096, 3))
             for name, unit in UNITS.items():
                 self.file[name].attrs["unit"] = unit
+            for values in self.values:
+                values.attrs["unit"] = UNITS["rho"]
         except BaseException as error:
             self._leave(error)
 
@@ -151,7 +151,7 @@ class HDF5Writer:
                         os.truncate(self.part, 0)  # makes room on a full disk, so that HDF5 can let go of the file
                     with contextlib.suppress(OSError, RuntimeError, ValueError):
                         self.file.close()
-                self.file = self.rho = None
+                self.file = self.values = None
                 traceback.clear_frames(error.__traceback__)
                 gc.collect()
         target, self._target = self._target, None
@@ -202,10 +202,16 @@ class HDF5Writer:
             raise InputError(f"density kind '{kind}': one of {KINDS} expected")
         source, extra = (json.dumps(x or {}, default=str) for x in (source, extra))
         try:
-            values = n_channels * grid.n_points * self.rho.dtype.itemsize
-            self._reserve(values + 64 * len(structure) + 2 * len(source + extra) + 4096)
-            offset = len(self.rho)
-            self.rho.resize(offset + n_channels * grid.n_points, axis=0)
+            size = n_channels * grid.n_points
+            self._reserve(
+                len(self.values) * size * self.values[0].dtype.itemsize
+                + 64 * len(structure)
+                + 2 * len(source + extra)
+                + 4096
+            )
+            offset = len(self.values[0])
+            for values in self.values:
+                values.resize(offset + size, axis=0)
             field = np.full(3, math.nan) if structure.field is None else structure.field
             row = {
                 "offset": offset,
@@ -230,7 +236,7 @@ class HDF5Writer:
             self._extend("positions", structure.positions)
         except BaseException as error:
             self._leave(error)
-        self._frame = (offset, n_channels, grid, Slabs(n_channels, grid.shape, self._plane))
+        self._frame = (offset, n_channels, grid, Slabs(len(self.values) * n_channels, grid.shape, self._plane))
         self.electrons, self._sum = 0.0, 0.0
 
     def _plane(self, p: int, values: np.ndarray) -> None:
@@ -238,18 +244,25 @@ class HDF5Writer:
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
             raise InputError(f"{self.path}: {bad} values of plane {p} are nan or inf; nothing is written")
-        for c in range(n_channels):
-            first = offset + c * grid.n_points + p * slabs.plane
-            self.rho[first : first + slabs.plane] = values[c]
+        for row, plane in enumerate(values):
+            which, channel = divmod(row, n_channels)
+            first = offset + channel * grid.n_points + p * slabs.plane
+            self.values[which][first : first + slabs.plane] = plane
         self._sum += float(values[0].sum())
         self.electrons = self._sum * grid.dv
 
-    def put(self, index, values) -> None:
-        """values [n_channels, n] (or [n] for one channel), e/Angstrom^3, at flat indices [n] of the open frame."""
+    def put(self, index, values, std=None) -> None:
+        """values [n_channels, n] (or [n] for one channel), e/Angstrom^3, at flat indices [n] of the open frame.
+
+        std: their standard deviations, the same shape, in a file made with `deviation`.
+        """
         _, n_channels, _, slabs = self._frame
         index = np.asarray(index, dtype=np.int64)
         try:
-            slabs.put(index, np.asarray(values).reshape(n_channels, len(index)))
+            if (std is None) != (len(self.values) == 1):
+                raise ValueError(f"{self.path}: standard deviations {'missing' if std is None else 'not expected'}")
+            rows = [np.asarray(x).reshape(n_channels, len(index)) for x in (values, std) if x is not None]
+            slabs.put(index, rows[0] if std is None else np.concatenate(rows))
         except BaseException as error:
             self._leave(error)
 
@@ -262,16 +275,19 @@ class HDF5Writer:
                 raise ValueError(f"{self.path}: {missing} of {grid.n_points} points were never put")
             if scale != 1.0:
                 stop = offset + n_channels * grid.n_points
-                for first in range(offset, stop, 16 * CHUNK):
-                    last = min(first + 16 * CHUNK, stop)
-                    self.rho[first:last] = self.rho[first:last].astype(np.float64) * scale
+                for values in self.values:
+                    for first in range(offset, stop, 16 * CHUNK):
+                        last = min(first + 16 * CHUNK, stop)
+                        values[first:last] = values[first:last].astype(np.float64) * scale
         except BaseException as error:
             self._leave(error)
         self._frame = None
         self.n_frames += 1
 
     def append(self, density: Density, name: str | None = None, n_electrons: float | None = None) -> None:
-        """Add a whole frame."""
+        """Add a whole frame, to a file without standard deviations."""
+        if len(self.values) > 1:
+            self._leave(ValueError(f"{self.path}: a whole frame has no standard deviations"))
         name = density.source.get("name", density.name) if name is None else name
         self.begin(
             density.structure,
@@ -285,7 +301,7 @@ class HDF5Writer:
         )
         try:
             offset = self._frame[0]
-            self.rho[offset : offset + density.values.size] = np.ascontiguousarray(density.values).reshape(-1)
+            self.values[0][offset : offset + density.values.size] = np.ascontiguousarray(density.values).reshape(-1)
         except BaseException as error:
             self._leave(error)
         self._frame = None

@@ -22,7 +22,7 @@ def symbol_of(token: str) -> str:
     return re.split(r"[_/.:\d]", token, maxsplit=1)[0]
 
 
-def _integers(text: str) -> list[int]:
+def integers(text: str) -> list[int]:
     """The leading whole numbers of a line."""
     out = []
     for token in text.split():
@@ -53,7 +53,7 @@ def _scaled(lines: Lines, scale, vectors):
 def _species(lines: Lines, comment: str):
     """(symbols, counts) from the species line and the line of counts."""
     text = lines.read("the species line")
-    counts = _integers(text)
+    counts = integers(text)
     if counts:  # VASP 4
         symbols = [symbol_of(t) for t in comment.split()]
         symbols = [s for s in symbols if s in atomic_numbers and s != "X"]
@@ -71,7 +71,7 @@ def _species(lines: Lines, comment: str):
         if symbol not in atomic_numbers or symbol == "X":
             lines.fail(f"'{token[:20]}' is not a chemical symbol{nearest(symbol, chemical_symbols[1:])}")
     text = lines.read("the number of atoms of every species")
-    counts = _integers(text)
+    counts = integers(text)
     if len(counts) != len(symbols):
         lines.fail(f"{len(symbols)} species ({' '.join(symbols)}) but {len(counts)} counts in '{text.strip()[:40]}'")
     return symbols, counts

@@ -1,4 +1,4 @@
-"""Structures to predict: anything ASE reads, LAMMPS dumps and data files, and the structures of density files."""
+"""Structures to predict: anything ASE reads, XDATCAR, LAMMPS dumps and data files, those of density files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from ..errors import InputError, UnsupportedFormat
 from ..structure import Structure
-from . import cube, formats, lammps, poscar, vasp
+from . import cube, formats, lammps, poscar, vasp, xdatcar
 from .source import Lines, Source, stem
 from .systems import TAR, as_field, as_pbc, open_system
 
@@ -55,6 +55,9 @@ def _structures(path: str, type_map, every: int):
             yield lammps.timestep_name(path, step), structure
     elif lammps.is_data(head):
         yield name, lammps.read_data(source, type_map)
+    elif xdatcar.looks(head):
+        for number, structure in xdatcar.read_xdatcar(source, every):
+            yield f"{name}#{number}", structure
     elif head.startswith(formats.HDF5_MAGIC) or cube.looks(head):
         for frame in open_system(path).frames[::every]:
             yield frame.name, frame.structure

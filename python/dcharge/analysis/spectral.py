@@ -1,0 +1,71 @@
+"""Gradient and Hessian of a density on a grid by Fourier transform, float64.
+
+rho(r) = sum_G c_G exp(i G.r): a derivative multiplies c_G by i G_a. Exact for what the grid resolves; the term at n/2
+of an even n has no direction and is left out of odd derivatives (Trefethen, Spectral Methods in MATLAB, ch. 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+
+from ..errors import InputError
+
+BORDER = 1e-3  # share of the largest density that may be left at the ends of an axis that is not periodic
+BLOCK = 1 << 16  # points handed out at once
+PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+def derivatives(density):
+    """Yields (flat index [n], rho [n], gradient [n, 3], Hessian [n, 3, 3]) of the total density, e and Angstrom.
+
+    InputError where the density cannot be continued periodically: an axis that is not periodic without vacuum at its
+    ends, a grid that is not the periodic cell. Memory: ten arrays of the grid.
+    """
+    grid, structure = density.grid, density.structure
+    rho = np.asarray(density.total, dtype=np.float64)
+    rows = structure.pbc
+    if not np.allclose(grid.cell[rows], structure.cell[rows], rtol=0, atol=1e-3):
+        raise InputError(f"{density.name}: the grid is not the periodic cell, its Fourier derivatives have no meaning")
+    for axis in np.flatnonzero(~rows):
+        ends = np.abs(np.take(rho, [0, -1], axis=axis)).max()
+        if ends > BORDER * np.abs(rho).max():
+            raise InputError(
+                f"{density.name}: not periodic along {'abc'[axis]} and no vacuum at its ends: Fourier derivatives need "
+                "one of them (a model gives derivatives everywhere: -m)"
+            )
+    waves = scipy.fft.rfftn(rho)
+    # G = 2 pi (m1, m2, m3) . (inverse cell)^T; along an axis of the grid d/dx_a = sum_k (inverse)_ak d/du_k
+    inverse = np.linalg.inv(grid.cell)
+    odd, even = _frequencies(grid.shape, odd=True), _frequencies(grid.shape, odd=False)
+    first = [scipy.fft.irfftn(1j * _along(inverse[a], odd) * waves, s=grid.shape).reshape(-1) for a in range(3)]
+    second = []
+    for a, b in PAIRS:
+        # pure second derivatives along an axis keep the term at n/2, mixed ones drop it
+        factor = _along(inverse[a], odd) * _along(inverse[b], odd)
+        for k in range(3):
+            factor = factor + inverse[a, k] * inverse[b, k] * (even[k] ** 2 - odd[k] ** 2)
+        second.append(scipy.fft.irfftn(-factor * waves, s=grid.shape).reshape(-1))
+    del waves
+    rho = rho.reshape(-1)
+    for start in range(0, grid.n_points, BLOCK):
+        index = np.arange(start, min(start + BLOCK, grid.n_points))
+        hessian = np.empty((len(index), 3, 3))
+        for (a, b), values in zip(PAIRS, second, strict=True):
+            hessian[:, a, b] = hessian[:, b, a] = values[index]
+        yield index, rho[index], np.stack([g[index] for g in first], axis=1), hessian
+
+
+def _frequencies(shape, odd: bool) -> list[np.ndarray]:
+    """2 pi m along each axis, shaped to broadcast; with `odd` zero at n/2 of an even n."""
+    out = []
+    for axis, n in enumerate(shape):
+        m = np.arange(n // 2 + 1, dtype=np.float64) if axis == 2 else np.fft.fftfreq(n, 1 / n)
+        if odd and n % 2 == 0:
+            m[n // 2] = 0.0
+        out.append(2 * np.pi * m.reshape([-1 if k == axis else 1 for k in range(3)]))
+    return out
+
+
+def _along(row: np.ndarray, frequencies) -> np.ndarray:
+    return sum(x * f for x, f in zip(row, frequencies, strict=True))

@@ -1,0 +1,166 @@
+"""`dcharge model-devi`: the table, what it is computed from, and that it finds the odd frame out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write as ase_write
+from tiny import calibrated, density, input_config, model_config, stirred, structure
+
+import dcharge
+from dcharge.cli import main
+from dcharge.freeze import freeze, save_frozen
+from dcharge.grid import Grid
+from dcharge.io import write
+from dcharge.model_devi import COLUMNS, MARGIN, POINTS, box, deviation_of, model_devi, tiles_of
+from dcharge.structure import Structure
+from dcharge.train import Trainer
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for seed in (1, 2, 3):
+        model = stirred(calibrated(model_config(), seed), seed, 0.1)
+        model.output_scale.fill_(0.2)  # the baseline knows this density: the networks would hardly count
+        save_frozen(model, folder / f"{seed}.pth", {})
+    return [str(folder / f"{seed}.pth") for seed in (1, 2, 3)]
+
+
+@pytest.fixture
+def trajectory(here):
+    """Five frames."""
+    ase_write("md.xyz", [structure(i).to_ase() for i in range(5)], format="extxyz")
+    return "md.xyz"
+
+
+def test_grid(models, trajectory):
+    """Every column against numpy."""
+    model_devi(models, [trajectory], spacing=0.6)
+    rows = np.loadtxt("model_devi.out")
+    assert rows.shape == (5, 5) and rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    for i, row in enumerate(rows):
+        each = np.array([dcharge.load(m).predict(structure(i), spacing=0.6, dtype=np.float64).values for m in models])
+        std = each.std(0)
+        expected = [std.max(), std.min(), std.mean(), 100 * std.sum() / np.abs(each.mean(0)).sum()]
+        np.testing.assert_allclose(row[1:], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_points(models, trajectory):
+    """The same places of the cell in every frame, another seed others; the grid's figures within their noise."""
+    model_devi(models, [trajectory], points=400, seed=7)
+    rows = np.loadtxt("model_devi.out")
+    places = np.random.default_rng(7).random((400, 3))
+    for i in (0, 3):
+        _, std = dcharge.load(models).at(structure(i), places @ structure(i).cell)
+        np.testing.assert_allclose(rows[i, 1:4], [std.max(), std.min(), std.mean()], rtol=1e-5)
+    model_devi(models, [trajectory], "other.out", points=400, seed=8)
+    other = np.loadtxt("other.out")
+    assert not np.allclose(rows[:, 3], other[:, 3], rtol=1e-6)
+    np.testing.assert_allclose(rows[:, 3], other[:, 3], rtol=0.5)
+
+
+def test_output(models, trajectory, capsys):
+    """The head, the default number of points, --every, --top and the ranking that is printed."""
+    assert main(["model-devi", "-m", *models, "-s", trajectory, "-f", "2", "--top", "2", "--by", "avg_devi"]) == 0
+    lines = Path("model_devi.out").read_text().splitlines()
+    assert lines[0].startswith("# 3 models: ") and f"{POINTS} random points (seed 1)" in lines[1]
+    assert lines[2].split() == ["#", "step", *COLUMNS] and lines[3] == f"# {trajectory}"
+    rows = np.loadtxt("model_devi.out")
+    assert rows[:, 0].tolist() == [0, 2, 4]
+    order = rows[np.argsort(-rows[:, 3])][:2, 0].astype(int)
+    printed = [line for line in capsys.readouterr().err.splitlines() if "md.xyz#" in line]
+    assert [int(line.rsplit("#", 1)[1]) for line in printed] == order.tolist()
+
+
+def test_systems_of_all_kinds(models, trajectory, here):
+    """LAMMPS dump, XDATCAR, density files."""
+    from ase.io.vasp import write_vasp_xdatcar
+
+    same = [structure(0).to_ase(), structure(0).to_ase()]
+    with open("XDATCAR", "w") as stream:
+        write_vasp_xdatcar(stream, [a[np.argsort(a.numbers, kind="stable")] for a in same])
+    cell = np.eye(3) * 5
+    atoms = ["1 1 0.1 0.2 0.3", "2 2 2.5 2.0 1.0"]
+    frame = [
+        "ITEM: NUMBER OF ATOMS",
+        "2",
+        "ITEM: BOX BOUNDS pp pp pp",
+        *["0 5"] * 3,
+        "ITEM: ATOMS id type x y z",
+        *atoms,
+    ]
+    text = [line for step in (100, 200) for line in ("ITEM: TIMESTEP", str(step), *frame)]
+    Path("md.dump").write_text("\n".join(text) + "\n")
+    write(density(0, shape=(3, 3, 3)), "rho.cube")
+    ranked = model_devi(models, ["md.dump", "XDATCAR", "rho.cube"], points=300, type_map=["Si", "O"], top=9)
+    rows = np.loadtxt("model_devi.out")
+    assert rows[:, 0].tolist() == [0, 1, 0, 1, 0] and len(ranked) == 5
+    assert {"md.dump@100", "md.dump@200"} < {f.name for f in ranked}
+    np.testing.assert_array_equal(rows[0, 1:], rows[1, 1:])
+    dimer = Structure([14, 8], [[0.1, 0.2, 0.3], [2.5, 2.0, 1.0]], cell, True)
+    found = deviation_of(tiles_of(dcharge.load(models), dimer, 300, None, 1))
+    np.testing.assert_allclose(rows[0, 1:], [getattr(found, c) for c in COLUMNS], rtol=1e-5)
+    np.testing.assert_allclose(rows[2, 1:], rows[3, 1:], rtol=1e-6)
+
+
+def test_molecule_without_a_cell(models, here, said):
+    """Points lie around the atoms."""
+    s = Structure([14, 8], [[0.0, 0.0, 0.0], [1.6, 0.0, 0.0]], np.zeros((3, 3)), False)
+    cell, origin = box(s)
+    np.testing.assert_allclose(np.diag(cell), [1.6 + 2 * MARGIN, 2 * MARGIN, 2 * MARGIN])
+    np.testing.assert_allclose(origin, -MARGIN)
+    ase_write("mol.xyz", s.to_ase(), format="extxyz")
+    model_devi(models, ["mol.xyz"], spacing=0.7)
+    inside = dcharge.load(models).predict(s, grid=Grid.from_spacing(cell, 0.7, origin))[1].values
+    assert np.loadtxt("model_devi.out")[1] == pytest.approx(inside.max(), rel=1e-4)
+    assert "a structure without a cell" in said()
+
+
+def test_distorted_structure_comes_first(here, cubes, monkeypatch):
+    """Three short trainings; among moved structures the one with two atoms pushed together is the one unknown."""
+    for seed in (1, 2, 3):
+        (here / str(seed)).mkdir()
+        monkeypatch.chdir(here / str(seed))
+        # without a baseline, which would know this density already
+        changes = {"training": {"seed": seed, "numb_steps": 300}, "model": {"baseline": {"type": "none"}}}
+        changes["learning_rate"] = {"decay_steps": 20, "start_lr": 0.02}
+        Trainer(input_config(cubes, changes)).run()
+        freeze(".", here / f"{seed}.pth")
+    monkeypatch.chdir(here)
+    frames = []
+    for i in range(5):
+        s = structure(0)
+        frames.append(s.with_(positions=s.positions + np.random.default_rng(i).normal(0, 0.02, s.positions.shape)))
+    odd = frames[3].positions.copy()
+    odd[1] = odd[0] + [0.5, 0.0, 0.0]
+    frames[3] = frames[3].with_(positions=odd)
+    ase_write("md.xyz", [f.to_ase() for f in frames], format="extxyz")
+    for by in ("rel_devi", "max_devi", "avg_devi"):
+        ranked = model_devi(["1.pth", "2.pth", "3.pth"], ["md.xyz"], by=by, points=2000)
+        assert ranked[0].step == 3 and getattr(ranked[0], by) > 1.5 * getattr(ranked[1], by)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (["-s", "md.xyz"], "two models or more expected: -m a.pth b.pth c.pth"),
+        (["-m", "{0}", "-s", "md.xyz"], "two models or more expected, one given"),
+        (["-m", "{0}", "{0}", "-s", "md.xyz"], "is given twice"),
+        (["-m", "{0}", "{1}", "-s", "C.xyz"], "C.xyz#0: species C not in type_map"),
+        (["-m", "{0}", "{1}", "-s", "missing.xyz"], "missing.xyz"),
+        (["-m", "{0}", "{1}", "-s", "md.xyz", "-o", "no/devi.out"], "no"),
+        (["-m", "{0}", "C.xyz", "-s", "md.xyz"], "C.xyz"),
+    ],
+)
+def test_bad_input(models, trajectory, here, call, message, capsys):
+    (here / "C.xyz").write_text('1\nLattice="4 0 0 0 4 0 0 0 4" pbc="T T T"\nC 0 0 0\n')
+    assert main(["model-devi", *(word.format(*models) for word in call)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("dcharge: error: ") and message in error
+    assert not Path("model_devi.out").exists()
+
+
+def test_either_points_or_spacing(models, capsys):
+    assert main(["model-devi", "-m", *models, "-s", "x", "--points", "5", "--spacing", "1"]) == 2
+    assert "not allowed with" in capsys.readouterr().err
