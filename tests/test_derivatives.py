@@ -18,6 +18,8 @@ CASES = {
     "per_l": {"descriptor": {"l_max": 2, "gram": "per_l"}},
     "exact": {"embedding": "exact", "standardize": False},
     "fireann": {"type": "fireann"},
+    "painn": {"type": "painn"},
+    "schnet": {"type": "schnet"},
     "fireann_equi": {"type": "fireann", "variant": "equi"},
     "fireann_field": {"type": "fireann", "field": True, "baseline": {"type": "none"}},
     "fireann_response": {"type": "fireann", "field": True, "target": "response", "baseline": {"type": "none"}},
@@ -149,6 +151,8 @@ PAPER = {"vacuum": "paper", "standardize": False, "embedding": "exact", "baselin
     "change, message",
     [
         ({**PAPER, "descriptor": {"soft": 0.0}}, "model/descriptor/soft 0, its density has cusps at the nuclei"),
+        ({"type": "painn", "soft": 0.0}, "model/soft 0, its density has cusps"),
+        ({"type": "schnet", "cutoff_function": "published"}, "model/cutoff_function published"),
         ({"fitting_net": {"activation_function": "relu"}}, "model/fitting_net/activation_function relu has a kink"),
     ],
 )

@@ -25,7 +25,7 @@ from dcharge.predict import Predictor, run
 test.__test__ = False  # it is called as the command, and no test
 
 
-@pytest.fixture(scope="module", params=["deep_charge", "fireann"])
+@pytest.fixture(scope="module", params=["deep_charge", "fireann", "painn", "schnet"])
 def models(request, tmp_path_factory):
     """Three frozen models of one input, other seeds: paths."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -110,7 +110,7 @@ def test_symmetry(models):
     ensemble.predict(silicon, shape=(8, 8, 8), symmetry=True)
     assert ensemble.evaluations - before < 3 * 8**3 / 10
     for a, b in zip(few, whole, strict=True):
-        close(a.values, b.values, 1e-5)
+        close(a.values, b.values, 1e-4)  # of the deviation, a small difference of large numbers
 
 
 def test_hdf5(models, poscar):

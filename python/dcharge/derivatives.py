@@ -115,10 +115,16 @@ def in_float64(model: Model) -> Model:
 def check_smooth(model: Model) -> None:
     """InputError unless the model's density is twice continuously differentiable everywhere."""
     config = model.config
-    if config.get("descriptor", {}).get("soft", 1.0) == 0:
+    for path, section in (("model", config), ("model/descriptor", config.get("descriptor", {}))):
+        if section.get("soft", 1.0) == 0:
+            raise InputError(
+                f"derivatives: the model has {path}/soft 0, its density has cusps at the nuclei and no second "
+                "derivatives there; train with soft 0.5"
+            )
+    if config.get("cutoff_function", "smooth") != "smooth":
         raise InputError(
-            "derivatives: the model has model/descriptor/soft 0, its density has cusps at the nuclei and no second "
-            "derivatives there; train with soft 0.5"
+            f"derivatives: with model/cutoff_function {config['cutoff_function']} the density's second derivatives "
+            "jump at the cutoff; train with smooth"
         )
     for section, keys in config.items():
         name = keys.get("activation_function") if isinstance(keys, dict) else None
