@@ -7,6 +7,7 @@ import pytest
 
 from dcharge.config import load_config
 from dcharge.models import make_model
+from dcharge.schedule import Schedule
 
 PRESETS = Path(__file__).parent.parent / "examples/presets"
 # preset -> features of a point, widths of the two nets, cutoff, iterations, frames of a step (FIREANN paper, Table 1)
@@ -37,6 +38,18 @@ def test_table_1(name):
     assert (rate["start_lr"], rate["factor"], rate["patience"], rate["stop_lr"]) == (1e-3, 0.5, 50, 1e-6)
     assert rate["patience_unit"] == "epochs" and config["optimizer"]["type"] == "adamw"
     assert config["training"]["validation_data"]["fraction"] == 0.1
+
+
+def test_deepdft_is_the_public_code():
+    """Parameter counts, and a learning rate that falls by 0.96 every 100000 steps."""
+    for family, count in {"painn": 1_487_233, "schnet": 2_071_681}.items():
+        config = load_config(PRESETS / f"{family}_qm9.json")
+        assert sum(p.numel() for p in make_model(config["model"]).parameters()) == count
+        schedule = Schedule(config["learning_rate"], config["training"]["numb_steps"])
+        for step in (0, 100_000, 5_000_000):
+            assert schedule.rate(step) == pytest.approx(1e-4 * 0.96 ** (step / 100_000), rel=1e-3)
+        data = config["training"]["training_data"]
+        assert (data["batch_size"], data["frames_per_batch"]) == (2000, 2) and config["loss"]["type"] == "mse"
 
 
 def test_deep_charge_is_the_papers():

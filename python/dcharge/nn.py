@@ -189,7 +189,7 @@ class TwoLayers(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], activation: str, dtype, generator):
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation = IN_PLACE[activation]
         # the shifted softplus of SchNet; subtracted from the second layer's bias, which costs nothing per row
         self.shift = math.log(2.0) if activation == "softplus" else 0.0
         self.first = linear(*widths[:2], dtype, generator)
@@ -202,8 +202,7 @@ class TwoLayers(nn.Module):
 
     def after_first(self, x: Tensor) -> Tensor:
         """[n, widths[2]] from the first layer's output x [n, widths[1]], which is overwritten where gradients allow."""
-        hidden = silu(x) if self.activation is torch.nn.functional.silu else self.activation(x)
-        return torch.addmm(self.second_bias(), hidden, self.second.weight.T)
+        return torch.addmm(self.second_bias(), self.activation(x), self.second.weight.T)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [n, widths[0]] -> [n, widths[2]]."""
@@ -213,3 +212,13 @@ class TwoLayers(nn.Module):
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x), in place of x where no gradient is recorded."""
     return torch.nn.functional.silu(x, inplace=not x.requires_grad)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """ln(1 + e^x), above 20 x; in place of x where no gradient is recorded."""
+    if x.requires_grad or x.is_cuda or not x.numel() or x.amax() > 20.0:
+        return torch.nn.functional.softplus(x)
+    return x.exp_().add_(1.0).log_()  # the same to the rounding of 1 + e^x, and twice as fast
+
+
+IN_PLACE = {"silu": silu, "softplus": softplus}

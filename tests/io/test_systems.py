@@ -87,6 +87,38 @@ def test_tar(tmp_path, suffix):
     assert len(system.frames[0].structure) == 3
 
 
+def test_list_of_tar_files(tmp_path):
+    """The published data of DeepDFT: compressed members named by number in tar files, which a text file names."""
+    values = {}
+    for archive in ("b.tar", "a.tar"):
+        with tarfile.open(tmp_path / archive, "w") as tar:
+            for name in ("000002.CHGCAR.zz", "000001.cube.gz"):
+                density = make_density(len(values))
+                io.write(density, tmp_path / name)
+                tar.add(tmp_path / name, name)
+                values[f"{archive}/{name}"] = density.values
+    (tmp_path / "one.CHGCAR").write_text(chgcar())
+    (tmp_path / "all.txt").write_text("b.tar\na.tar\n\none.CHGCAR\n")
+    frames = io.open_system(tmp_path / "all.txt").frames
+    assert [f.name for f in frames] == [
+        f"{archive}.tar/{name}" for archive in "ba" for name in ("000001.cube.gz", "000002.CHGCAR.zz")
+    ] + ["one.CHGCAR"]
+    for frame in frames[:4]:
+        np.testing.assert_allclose(frame.read().values, values[frame.name], rtol=6e-6, atol=1e-9)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == []  # nothing is unpacked
+
+
+def test_bad_lists(tmp_path):
+    (tmp_path / "one.CHGCAR").write_text(chgcar())
+    (tmp_path / "all.txt").write_text("one.CHGCAR\n\na.tar\n")
+    with pytest.raises(InputError, match=r"all\.txt: line 3: a\.tar: no such file or folder"):
+        io.open_system(tmp_path / "all.txt")
+    for content in (b"a.tar\n", b"\n", b"\xff\xfe\x00"):
+        (tmp_path / "all.txt").write_bytes(content)
+        with pytest.raises(UnsupportedFormat, match="of no density format"):
+            io.open_system(tmp_path / "all.txt")
+
+
 def test_tar_without_densities(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(FORMATS / "ELFCAR.gz", "ELFCAR.gz")

@@ -1,4 +1,4 @@
-"""A system: the frames behind one path - a file, a folder, a pattern, a tar file, point data.
+"""A system: the frames behind one path - a file, a folder, a pattern, a tar file, a list of these, point data.
 
 Listing a system reads names only; a frame's structure comes from its file's header when first asked for.
 """
@@ -224,6 +224,28 @@ def _tar_sources(path: Path) -> list[tuple[Source, str]]:
     return sorted(found, key=lambda pair: pair[1])
 
 
+def _listed_sources(path: Path) -> list[tuple[Source, str]]:
+    """Everything behind the paths in a text file, one on each line, relative to its folder (data sets of DeepDFT).
+
+    Nothing where no line names a file or folder: it is no list.
+    """
+    if path.suffix.lower() != ".txt" or any(module.looks(Source(path).head()) for module in (formats.cube, vasp)):
+        return []
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    places = {number: path.parent / line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    missing = [number for number, place in places.items() if "\0" in str(place) or not os.path.exists(place)]
+    if len(missing) == len(places):
+        return []
+    found = []
+    for number, place in places.items():
+        name = os.path.relpath(place, path.parent)
+        if number in missing:
+            raise InputError(f"{path}: line {number}: {name[:80]}: no such file or folder")
+        inside = place.is_dir() or TAR.search(place.name)
+        found += [(s, f"{name}/{n}" if inside else name) for s, n in sources(place)]
+    return found
+
+
 def sources(path) -> list[tuple[Source, str]]:
     """(Source, name) of everything behind a path: file, folder, pattern, tar."""
     text = os.path.expanduser(str(path))
@@ -251,11 +273,11 @@ def sources(path) -> list[tuple[Source, str]]:
         if not found:
             raise InputError(f"{path}: no density in this tar file; expected {formats.KNOWN}")
         return found
-    return [(Source(text), os.path.basename(text))]
+    return _listed_sources(Path(text)) or [(Source(text), os.path.basename(text))]
 
 
 def open_system(path, *, pbc=None, field=None) -> System:
-    """The frames behind a path: a density file, a folder of them or of point data, a pattern, a .tar.
+    """The frames behind a path: a density file, a folder of them or of point data, a pattern, a .tar, a .txt list.
 
     pbc: [3] bool (or "T T F") and field: [3] V/Angstrom override what the files say.
     """

@@ -24,7 +24,7 @@ from .baseline import AdditiveBaseline
 BASELINE = {"rcut_smth": 0.0, "soft": 0.5, "n_radial": 20}
 N_NUMBERS = 119  # rows of the embedding, one for every atomic number, as in the public code
 # pairs whose filters lie in memory at once: in the caches in prediction; with gradients all are kept anyway
-PAIRS, PAIRS_WITH_GRADIENTS = 2048, 1 << 16
+PAIRS, PAIRS_WITH_GRADIENTS = 4096, 1 << 16
 
 
 @dataclass

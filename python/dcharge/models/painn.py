@@ -73,15 +73,20 @@ class Update(nn.Module):
         hidden = silu(torch.addmm(torch.addmm(bias, s, weight[:, :n].T), self.length(vv), weight[:, n:].T))
         rows = 2 * n if last else 3 * n  # a_ss, a_sv, a_vv
         a = torch.addmm(self.mlp.second.bias[:rows], hidden, self.mlp.second.weight[:rows].T)
-        s = s + a[:, :n] + a[:, n : 2 * n] * (uv * vv).sum(1)
+        s = torch.addcmul(s + a[:, :n], a[:, n : 2 * n], products(uv, vv))
         return s, None if last else torch.addcmul(v, a[:, None, 2 * n :], uv)
 
     def length(self, v: Tensor) -> Tensor:
         """|v| [n, n_features] over the components [n, 3, n_features]."""
-        square = v.square().sum(1)
+        square = products(v, v)
         if self.floor:
             return (square + self.floor**2).sqrt()
         return safe_norm(v.movedim(1, -1)) if square.requires_grad else square.sqrt()
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products [n, n_features] over the components of a, b [n, 3, n_features]; faster than a sum of an axis."""
+    return (a[:, 0] * b[:, 0]).addcmul_(a[:, 1], b[:, 1]).addcmul_(a[:, 2], b[:, 2])
 
 
 class AtomLayer(nn.Module):

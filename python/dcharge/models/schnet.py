@@ -13,7 +13,7 @@ a Gaussian of r has a kink on a nucleus; 0 is as published.
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class Schnet(DeepDFT):
             messenger = layer.messenger
             sent, received, sums = messenger.sent(s), messenger.received(s), torch.zeros_like(s)
             for i, j, vector in zip(*(x.split(most_pairs()) for x in pairs), strict=True):
-                node = messenger.node.after_first(sent.index_select(0, j) + received.index_select(0, i))
+                node = messenger.node.after_first(added(sent, j, received, i))
                 sums = sums.index_add_(0, i, node * self.filters(messenger, vector))
             s = s + layer.transition(sums)
             yield s
@@ -127,7 +127,7 @@ class Schnet(DeepDFT):
         """What the atoms send in every probe layer."""
         states = zip(self.probe_layers, self.atom_states(batch), strict=True)
         code = SchnetCode(batch, sent=[layer.messenger.sent(s) for layer, s in states])
-        code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0])
+        code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0].clone())
         if not self.exact and not torch.is_grad_enabled():
             vector = torch.zeros((KNOTS, 3), dtype=torch.float64, device=code.first.device)
             vector[:, 0] = self.knots
@@ -149,7 +149,7 @@ class Schnet(DeepDFT):
             if t == 0:
                 node = code.first.index_select(0, j)
             else:
-                hidden = code.sent[t].index_select(0, j) + layer.messenger.received(s).index_select(0, i)
+                hidden = added(code.sent[t], j, layer.messenger.received(s), i)
                 node = layer.messenger.node.after_first(hidden)
             s = layer(s, s.new_zeros((n, self.n_features)).index_add_(0, i, node * filters(t)))
             yield s
@@ -164,7 +164,8 @@ class Schnet(DeepDFT):
         """Final states [n_points, n_features], and which points have neighbours [n_points, 1]."""
         index = code.batch.near_index(points, self.rcut)
         i, j, vector = frame_pairs(code.batch.atoms_only(index), points, point_frame, self.rcut)
-        j = j if index is None else index[j]
+        if index is not None:
+            code = replace(code, first=code.first[index], sent=[sent[index] for sent in code.sent])
         i, order = torch.sort(i, stable=True)
         j, vector = j[order], vector[order]
         counts = torch.bincount(i, minlength=len(points))
@@ -173,6 +174,13 @@ class Schnet(DeepDFT):
             *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
             parts.append(s)
         return torch.cat(parts), counts[:, None] > 0
+
+
+def added(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
+    """a[i] + b[j] [e, n]; in one pass where no gradient is recorded and a copy of the rows is small beside that."""
+    if torch.is_grad_enabled() or len(a) > len(i):
+        return a.index_select(0, i) + b.index_select(0, j)
+    return torch.nn.functional.embedding_bag(torch.stack([i, len(a) + j], 1), torch.cat([a, b]), mode="sum")
 
 
 def blocks(counts: Tensor, most: int):
