@@ -11,6 +11,7 @@
 #include "core/neighbors_element.hpp"
 #include "core/orbital_gram_element.hpp"
 #include "core/orbitals_backward_block.hpp"
+#include "core/probe_backward_block.hpp"
 
 namespace dcharge {
 namespace cuda {
@@ -49,6 +50,10 @@ template <class T>
 int orbital_gram(const OrbitalGramArguments<T>& arguments, Stream stream);
 template <class T>
 int orbital_gram_backward(const OrbitalGramArguments<T>& arguments, Stream stream);
+template <class T>
+int probe_messages(const ProbeArguments<T>& arguments, Stream stream);
+template <class T>
+int probe_messages_backward(const ProbeArguments<T>& arguments, Stream stream);
 // Pairs of every centre; then, with their running sum, the pairs themselves.
 int count_neighbors(const NeighborsArguments& arguments, Stream stream);
 int fill_neighbors(const NeighborsArguments& arguments, Stream stream);

@@ -231,6 +231,44 @@ def ead(s: System, dtype):
     return orbital_call("ead", s, dtype, True)
 
 
+LAYERS, KNOTS = 3, 1024  # of probe messages, as in DeepDFT
+
+
+def probe_flops(s: System) -> float:
+    """Multiply-adds of probe messages: three filters from four knots, four components, for every layer and feature."""
+    return neighbours(s) * LAYERS * s.width * 20
+
+
+def probe_call(s: System, dtype):
+    """(call, inputs, arguments) of probe_messages; filters are smooth."""
+    from dcharge import ops
+
+    states = random((len(s.atoms), LAYERS, 5, s.width), s.points, dtype)
+    r = torch.linspace(0, 1, KNOTS, dtype=torch.float64)[:, None]
+    waves = torch.cos(math.pi * r * torch.arange(6)) * (0.5 + 0.5 * torch.cos(math.pi * r))
+    table = waves.to(s.points.device, dtype) @ random((LAYERS, 3, 6, s.width), s.points, dtype, 8)
+
+    def call(points, atoms, states, table):
+        return ops.probe_messages(points, s.point_frame, atoms, s.atom_frame, s.cell, s.pbc, states, table, rcut=s.rcut)
+
+    geometry = (s.points, s.point_frame, s.atoms, s.atom_frame, s.cell, s.pbc)
+    return call, (s.points, s.atoms, states, table), (*geometry, states, table, s.rcut)
+
+
+@op(flops=probe_flops, traffic=lambda s, size: 32 + 4 * LAYERS * s.width * size)
+def probe_messages(s: System, dtype):
+    """Messages from atoms to probes, and through autograd probe_messages_backward."""
+    return probe_call(s, dtype)
+
+
+@op(flops=lambda s: 2 * probe_flops(s), traffic=lambda s, size: 32 + 4 * LAYERS * s.width * size)
+def probe_messages_backward(s: System, dtype):
+    """Called by itself, for its rate; the gradients that training asks for."""
+    _, _, arguments = probe_call(s, dtype)
+    arguments = (random((len(s.points), LAYERS, 4, s.width), s.points, dtype, 9), *arguments, False, True)
+    return lambda: torch.ops.dcharge.probe_messages_backward(*arguments), (), arguments
+
+
 @op()
 def neighbors(s: System, dtype):
     """Atoms of frame 0 around its points; integers, so they must be the same."""

@@ -18,7 +18,13 @@ struct Orbitals {
   bool unit;  // monomials of vec/r~ instead of vec
 };
 
-// The seven tensors of every point op, contiguous, Angstrom.
+// Parameters of probe messages, Angstrom; per_knot: knots of the filters per Angstrom.
+struct Probe {
+  double rcut, per_knot;
+  int64_t n_knots, n_layers, n_features;
+};
+
+// The seven tensors of every point op, contiguous, Angstrom; atom_type null: all atoms are of type 0.
 struct Geometry {
   int64_t n_points, n_atoms, n_frames;
   const double* points;        // [n_points, 3]

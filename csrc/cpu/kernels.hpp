@@ -74,6 +74,29 @@ struct OrbitalGradients {
   T* lanes;  // scratch: as many vectors as d_candidates and d_types have numbers
 };
 
+// A probe and an atom near it (core/probe.hpp).
+template <class T>
+struct ProbePair {
+  T weight[4], u[3], s, per_r;
+  int32_t knot, atom;  // first of the four knots; index in the caller's arrays
+};
+
+// Pairs of points: those of point i are pair[first[i]] .. pair[first[i + 1] - 1].
+template <class T>
+struct ProbePairs {
+  int64_t n_points;
+  const int64_t *row, *first;
+  const ProbePair<T>* pair;
+};
+
+// States and filters cut into slices of features, the last padded with zeros: [n_layers][slices][n_atoms][5][C] and
+// [n_layers][slices][n_knots][3][C], C = vectors * width.
+template <class T>
+struct ProbeTables {
+  const T *states, *table;
+  int64_t n_atoms, vectors;  // 1 or 2 vectors of lanes in a slice
+};
+
 template <class T>
 struct KernelsOf {
   int64_t width;  // lanes: points that are treated together
@@ -104,6 +127,16 @@ struct KernelsOf {
   // s [n, n_comp, n_waves] -> g, and its adjoint; l_max and n_waves from the orbitals
   void (*orbital_gram)(const Orbitals&, int64_t n, const T* s, T* g, void* scratch);
   void (*orbital_gram_backward)(const Orbitals&, int64_t n, const T* grad, const T* s, T* d_s, void* scratch);
+  // pairs of point i of a tile, at most n_candidates: their number; square: scratch [n_candidates]
+  int64_t (*probe_pairs)(const Probe&, const TilePoints&, int64_t i, const Candidates&, double* square,
+                         ProbePair<T>* out);
+  // out [*, n_layers, 4, n_features], rows of the points written
+  void (*probe_messages)(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, T* out);
+  // adjoints, grad like out: of states and filters in one slice of all layers' slices (like the tables, added to)
+  void (*probe_parameters)(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, int64_t slice, const T* grad,
+                           T* d_states, T* d_table);
+  // of the vectors from atom to probe, d_pairs [n_pairs, 4] written, the last of every four is scratch
+  void (*probe_positions)(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, const T* grad, double* d_pairs);
 };
 
 struct Kernels {

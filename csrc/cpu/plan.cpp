@@ -42,7 +42,7 @@ Plan::Plan(const Geometry& g, double rcut, int64_t n_types, const ParallelFor& p
     : rcut_(rcut), n_types_(n_types), points_(3 * g.n_points), row_(g.n_points) {
   ByFrame points("point_frame", g.point_frame, g.n_points, g.n_frames);
   ByFrame atoms("atom_frame", g.atom_frame, g.n_atoms, g.n_frames);
-  for (int64_t i = 0; i < g.n_atoms; ++i) {
+  for (int64_t i = 0; i < g.n_atoms && g.atom_type; ++i) {
     if (g.atom_type[i] < 0 || g.atom_type[i] >= n_types) {
       throw std::runtime_error("atom_type: values must lie in 0.." + std::to_string(n_types - 1) + " (n_types), got " +
                                std::to_string(g.atom_type[i]));
@@ -111,7 +111,7 @@ void Plan::add_frame(const Geometry& g, int64_t f, const int64_t* row, int64_t n
   }
   frame.type.resize(frame.images.size());
   for (int64_t i = 0; i < frame.images.size(); ++i) {
-    frame.type[i] = g.atom_type[frame.images.source[i]];
+    frame.type[i] = g.atom_type ? g.atom_type[frame.images.source[i]] : 0;
   }
   frame.cells = std::make_unique<CellList>(frame.images, 0.5 * rcut_);
 

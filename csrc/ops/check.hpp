@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -68,19 +69,25 @@ const KernelsOf<T>& kernels_of() {
   }
 }
 
-// The seven geometry tensors, contiguous and kept alive.
+// The seven geometry tensors, contiguous and kept alive; without atom_type all atoms are of type 0.
 struct GeometryTensors {
-  Tensor points, point_frame, atoms, atom_type, atom_frame, cell, pbc;
+  Tensor points, point_frame, atoms;
+  std::optional<Tensor> atom_type;
+  Tensor atom_frame, cell, pbc;
 
-  GeometryTensors(const Tensor& points_, const Tensor& point_frame_, const Tensor& atoms_, const Tensor& atom_type_,
-                  const Tensor& atom_frame_, const Tensor& cell_, const Tensor& pbc_, int32_t device = kCpu)
+  GeometryTensors(const Tensor& points_, const Tensor& point_frame_, const Tensor& atoms_,
+                  const std::optional<Tensor>& atom_type_, const Tensor& atom_frame_, const Tensor& cell_,
+                  const Tensor& pbc_, int32_t device = kCpu)
       : points(take("points", points_, ScalarType::Double, {-1, 3}, device)),
         point_frame(take("point_frame", point_frame_, ScalarType::Long, {points.size(0)}, device)),
         atoms(take("atoms", atoms_, ScalarType::Double, {-1, 3}, device)),
-        atom_type(take("atom_type", atom_type_, ScalarType::Long, {atoms.size(0)}, device)),
         atom_frame(take("atom_frame", atom_frame_, ScalarType::Long, {atoms.size(0)}, device)),
         cell(take("cell", cell_, ScalarType::Double, {-1, 3, 3}, device)),
-        pbc(take("pbc", pbc_, ScalarType::Bool, {cell.size(0), 3}, device)) {}
+        pbc(take("pbc", pbc_, ScalarType::Bool, {cell.size(0), 3}, device)) {
+    if (atom_type_) {
+      atom_type = take("atom_type", *atom_type_, ScalarType::Long, {atoms.size(0)}, device);
+    }
+  }
 
   Geometry view() const {
     return {points.size(0),
@@ -89,7 +96,7 @@ struct GeometryTensors {
             data<double>(points),
             data<int64_t>(point_frame),
             data<double>(atoms),
-            data<int64_t>(atom_type),
+            atom_type ? data<int64_t>(*atom_type) : nullptr,
             data<int64_t>(atom_frame),
             data<double>(cell),
             data<bool>(pbc)};

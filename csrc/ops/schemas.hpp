@@ -6,6 +6,9 @@
 #define DCHARGE_RADIAL "float rcut, float rcut_smth, float soft"
 #define DCHARGE_ORBITALS "Tensor coefficients, Tensor center, Tensor exponent, Tensor? point_atom"
 #define DCHARGE_ORBITAL_SHAPE "float rcut, float soft, int l_max, bool unit"
+#define DCHARGE_PROBE                                                                                            \
+  "Tensor points, Tensor point_frame, Tensor atoms, Tensor atom_frame, Tensor cell, Tensor pbc, Tensor states, " \
+  "Tensor table, float rcut"
 
 namespace dcharge {
 
@@ -28,6 +31,9 @@ void define_ops(Library& m) {
   m.def("orbital_gram(Tensor sums) -> Tensor");
   m.def("orbital_gram_backward(Tensor grad, Tensor sums) -> Tensor");
   m.def("ead(" DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS ", Tensor? field_sum, " DCHARGE_ORBITAL_SHAPE ") -> Tensor");
+  m.def("probe_messages(" DCHARGE_PROBE ") -> Tensor");
+  m.def("probe_messages_backward(Tensor grad, " DCHARGE_PROBE
+        ", bool positions, bool parameters) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
 }
 

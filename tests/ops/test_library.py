@@ -8,8 +8,9 @@ import pytest
 import torch
 from cases import N_TYPES, RADIAL, case
 from orbital_cases import parameters
+from probe_cases import parameters as probe_parameters
 
-from dcharge.ops import ead, gram, kernels, library, radial_moments, se_e2_a
+from dcharge.ops import ead, gram, kernels, library, probe_messages, radial_moments, se_e2_a
 
 LENGTHS = tuple(RADIAL.values())
 
@@ -20,10 +21,13 @@ def op_inputs(requires_grad):
     a = torch.randn(3, 4, 6, dtype=torch.float64)
     p = torch.randn(4, N_TYPES, 4, 3, dtype=torch.float64)
     orbitals = parameters(len(atoms), 3)
-    for t in (points, atoms, a, *orbitals):
+    probes = probe_parameters(len(atoms), 3)
+    for t in (points, atoms, a, *orbitals, *probes):
         t.requires_grad_(requires_grad)
     geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
+    untyped = (*geometry[:3], *geometry[4:], *probes, 4.0)
     fixed, fixed_orbitals = (tuple(t.detach() for t in tensors) for tensors in (geometry, orbitals))
+    fixed_probes = tuple(t.detach() for t in untyped[:-1])
     index, shape = torch.tensor([-1, 0, 1, -1]), (4.0, 0.3, 1, True)
     return {
         "radial_moments": (*geometry, *LENGTHS, 3, 1, N_TYPES, torch.float64),
@@ -36,6 +40,8 @@ def op_inputs(requires_grad):
         "orbital_gram": (a,),
         "orbital_gram_backward": (torch.randn(3, 42, dtype=torch.float64), a),
         "ead": (*fixed, *fixed_orbitals, index, torch.randn(1, 4, 3, dtype=torch.float64), *shape),
+        "probe_messages": untyped,
+        "probe_messages_backward": (torch.randn(4, 2, 4, 3).double(), *fixed_probes, 4.0, True, True),
         "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
     }
 
@@ -71,6 +77,17 @@ def test_compile_orbitals(compiled):
     check_compiled(f, inputs)
 
 
+def test_compile_probe_messages(compiled):
+    c = case("skewed")
+    inputs = [t.clone().requires_grad_() for t in (c.points, c.atoms, *probe_parameters(len(c.atoms), 3))]
+
+    def f(points, atoms, states, table):
+        geometry = (points, c.point_frame, atoms, *c.geometry[4:])
+        return probe_messages(*geometry, states, table, rcut=4.0).square().mean()
+
+    check_compiled(f, inputs)
+
+
 def check_compiled(f, inputs):
     traced = torch.compile(f, fullgraph=True, backend="aot_eager")
     for x, y in zip(torch.autograd.grad(traced(*inputs), inputs), torch.autograd.grad(f(*inputs), inputs), strict=True):
@@ -89,6 +106,12 @@ def test_missing_library_says_why(monkeypatch, tmp_path):
     library.PATH.write_bytes(b"not a library")
     found, reason = library._load()
     assert found is None and reason and "\n" not in reason
+
+
+def test_library_of_older_sources_says_so(compiled, monkeypatch):
+    monkeypatch.setattr(library, "COMPILED", (*library.COMPILED, "op_of_tomorrow"))
+    found, reason = library._load()
+    assert found is None and reason == "built from older sources, without op_of_tomorrow"
 
 
 def test_direct_calls_are_checked(compiled):

@@ -45,5 +45,18 @@ void orbital_gram(const Orbitals&, int64_t n, const T* s, T* g, void* scratch);
 template <class T>
 void orbital_gram_backward(const Orbitals&, int64_t n, const T* grad, const T* s, T* d_s, void* scratch);
 
+template <class T>
+int64_t probe_pairs(const Probe&, const TilePoints&, int64_t i, const Candidates&, double* square, ProbePair<T>* out);
+
+template <class T>
+void probe_messages(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, T* out);
+
+template <class T>
+void probe_parameters(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, int64_t slice, const T* grad,
+                      T* d_states, T* d_table);
+
+template <class T>
+void probe_positions(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, const T* grad, double* d_pairs);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

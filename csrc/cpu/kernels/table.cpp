@@ -42,7 +42,11 @@ constexpr KernelsOf<T> kernels_of() {
           ead<T>,
           orbital_sums_backward<T>,
           orbital_gram<T>,
-          orbital_gram_backward<T>};
+          orbital_gram_backward<T>,
+          probe_pairs<T>,
+          probe_messages<T>,
+          probe_parameters<T>,
+          probe_positions<T>};
 }
 
 }  // namespace

@@ -23,6 +23,8 @@ COMPILED = (
     "orbital_gram_backward",
     "ead",
     "moments_network",
+    "probe_messages",
+    "probe_messages_backward",
     "neighbors",
 )
 CPU_ONLY = (  # on a GPU torch composes these of other ops
@@ -41,6 +43,9 @@ def _load():
         library.dcharge_select_isa.argtypes = [ctypes.c_char_p]
     except (OSError, RuntimeError, AttributeError) as error:  # the last: built from older sources
         return None, str(error).splitlines()[0]
+    missing = [op for op in COMPILED if not hasattr(torch.ops.dcharge, op)]
+    if missing:
+        return None, f"built from older sources, without {missing[0]}"
     return library, ""
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from .bases import safe_norm
 from .check import check_geometry, check_tensor
 from .geometry import shifted
+from .library import compiled_for, loaded
 from .neighbors import neighbors
 
 PAIRS_PER_BLOCK = 1 << 12
@@ -60,7 +61,8 @@ def probe_messages(
     """
     tensors = (points, point_frame, atoms, atom_frame, cell, pbc, states, table)
     check_probe_messages(*tensors, rcut)
-    return probe_messages_reference(*tensors, float(rcut))
+    compute = torch.ops.dcharge.probe_messages if compiled_for(points.device) else probe_messages_reference
+    return compute(*tensors, float(rcut))
 
 
 def check_probe_messages(points, point_frame, atoms, atom_frame, cell, pbc, states, table, rcut) -> None:
@@ -121,3 +123,58 @@ def messages(d: Tensor, states: Tensor, table: Tensor, rcut: float) -> Tensor:
     w_s, w_vv, w_vs = (w[:, :, q, None] for q in range(3))
     P, Q, R = states[:, :, 0:1], states[:, :, 1:2], states[:, :, 2:]
     return torch.cat([w_s * P, w_vv * R + w_vs * Q * u[:, None, :, None]], 2)
+
+
+def _register():
+    lib = "dcharge::probe_messages"
+
+    @torch.library.register_fake(lib)
+    def _(points, point_frame, atoms, atom_frame, cell, pbc, states, table, rcut):
+        return states.new_empty((points.shape[0], states.shape[1], 4, states.shape[3]))
+
+    @torch.library.register_fake(lib + "_backward")
+    def _(grad, points, point_frame, atoms, atom_frame, cell, pbc, states, table, rcut, positions, parameters):
+        places = [t.new_empty((t.shape[0] if positions else 0, 3)) for t in (points, atoms)]
+        return *places, *[t.new_empty((t.shape[0] if parameters else 0, *t.shape[1:])) for t in (states, table)]
+
+    def save(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:8])
+        ctx.rcut = inputs[8]
+
+    def backward(ctx, grad):
+        needs = ctx.needs_input_grad
+        positions, parameters = needs[0] or needs[2], needs[6] or needs[7]
+        found = torch.ops.dcharge.probe_messages_backward(grad, *ctx.saved_tensors, ctx.rcut, positions, parameters)
+        d_points, d_atoms = found[:2] if positions else (None, None)
+        d_states, d_table = found[2:] if parameters else (None, None)
+        return d_points, None, d_atoms, None, None, None, d_states, d_table, None
+
+    torch.library.register_autograd(lib, backward, setup_context=save)
+
+    def save_backward(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:9])
+        ctx.options = inputs[9:]
+
+    def double_backward(ctx, *grads):
+        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
+        rcut, positions, parameters = ctx.options
+        tensors = list(ctx.saved_tensors)
+        floats = [0, 1, 3, 7, 8]  # grad, points, atoms, states, table
+        with torch.enable_grad():
+            for i in floats:
+                tensors[i] = tensors[i].detach().requires_grad_()
+            wanted = [tensors[i] for i in (floats[1:3] if positions else []) + (floats[3:] if parameters else [])]
+            weights = (*(grads[:2] if positions else ()), *(grads[2:] if parameters else ()))
+            sums = probe_messages_reference(*tensors[1:], rcut)
+            first = torch.autograd.grad(sums, wanted, tensors[0], create_graph=True)
+            second = torch.autograd.grad(first, [tensors[i] for i in floats], weights, materialize_grads=True)
+        out = [None] * 12
+        for i, value in zip(floats, second, strict=True):
+            out[i] = value
+        return tuple(out)
+
+    torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
+
+
+if loaded():
+    _register()

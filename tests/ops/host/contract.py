@@ -12,12 +12,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import FRAMES, N_TYPES, RADIAL, Case, relative_error, tolerance  # noqa: E402
 from orbital_cases import SOFT, parameters  # noqa: E402
+from probe_cases import parameters as probe_parameters  # noqa: E402
 
 from dcharge.ops.ead import orbital_gram_backward_reference, orbital_gram_reference  # noqa: E402
 from dcharge.ops.gram import gram_backward_reference, gram_reference  # noqa: E402
 from dcharge.ops.moments import radial_moments_reference  # noqa: E402
 from dcharge.ops.neighbors import neighbors_reference  # noqa: E402
 from dcharge.ops.orbitals import orbital_sums_reference  # noqa: E402
+from dcharge.ops.probe_messages import probe_messages_reference  # noqa: E402
 
 DTYPES = (torch.float64, torch.float32)
 MOMENTS = [(0, 5), (1, 11), (1, 37), (2, 18), (3, 11)]  # l_max, n_radial: below, at and beyond what a thread holds
@@ -90,6 +92,34 @@ def orbital_grams(op):
             close(f"gradient, {what}", found, gradient, dtype, gradient=True)
 
 
+def probes(op, name, n_points):
+    """One part of the features and two; one block of points, several, none."""
+    c = Case(name, max(n_points, 29))
+    points, frame = (c.points, c.point_frame) if n_points else (c.points[:0], c.point_frame[:0])
+    for n_features, n_layers in ((19, 2), (130, 1)) if n_points == 29 else ((19, 2),):
+        probe_contract(op, f"probes, {name}, {n_points} points, {n_features} features",
+                       (points, frame, c.atoms, *c.geometry[4:]), n_features, n_layers)  # fmt: skip
+
+
+def probe_contract(op, what, geometry, n_features, n_layers):
+    points, frame, atoms, *rest = geometry
+    tables = probe_parameters(len(atoms), n_features, n_layers)
+    inputs = [t.clone().requires_grad_() for t in (points, atoms, *tables)]
+    exact = probe_messages_reference(inputs[0], frame, inputs[1], *rest, *inputs[2:], RADIAL["rcut"])
+    weight = torch.randn(exact.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+    gradients = torch.autograd.grad((exact * weight).sum(), inputs)
+    for dtype in DTYPES:
+        given = (*geometry, *(t.to(dtype) for t in tables), RADIAL["rcut"])
+        close(f"{what}, {dtype}", op.probe_messages(*given), exact, dtype)
+        for wanted in ((True, True), (True, False), (False, True)):
+            found = op.probe_messages_backward(weight.to(dtype), *given, *wanted)
+            for k, (x, y) in enumerate(zip(found, gradients, strict=True)):
+                y = y if wanted[k >= 2] else y[:0]
+                close(f"gradient {k}, {what}, {dtype}", x, y, dtype, gradient=True)
+                if k >= 2 and x.dtype != dtype:
+                    print(f"gradient {k}, {what}: is {x.dtype}")
+
+
 def many_candidates(op):
     """More atoms near one block than shared memory lists at once, and frames that change inside a block."""
     generator = torch.manual_seed(2)
@@ -111,6 +141,8 @@ def many_candidates(op):
     found = op.orbital_sums_backward(exact.detach(), *fixed, True, True)
     for x, y in zip(found, torch.autograd.grad(exact.square().sum() / 2, inputs), strict=True):
         close("gradient, many candidates, orbitals", x, y, torch.float64, gradient=True)
+    untyped = (points, frame, atoms, atom_frame, geometry[5], pbc)
+    probe_contract(op, "many candidates, probes", untyped, 5, 1)
 
 
 def neighbor_list(op, name):
@@ -157,6 +189,7 @@ def main():
         for n_points in (29, 300, 0) if name in ("skewed", "two_frames") else (29,):
             moments(op, name, n_points)
             orbitals(op, name, n_points)
+            probes(op, name, n_points)
         if name != "two_frames":
             neighbor_list(op, name)
     many_candidates(op)
