@@ -1,10 +1,11 @@
 """The model families beside each other: equal points, equal time of training, full grids of unseen frames.
 
-    python -m benchmarks.families --data DIR [--minutes 2] [--systems water molecules] [--families painn fireann] [--all]
+    python -m benchmarks.families --data DIR [--minutes 2] [--systems water ...] [--families fireann ...] [--all]
 
 DIR holds splits.json and one folder of densities per system (see examples/study.py). Every family is trained on the
 points that one sampler with one seed draws, with the additive baseline and without ("bare"), for equal wall times.
-Restartable: every finished training is one JSON file in OUT and is not repeated. At the end: families.json, families.md and families.png (error against cost) in OUT.
+Restartable: every finished training is one JSON file in OUT and is not repeated. At the end families.json, families.md
+and families.png (error against cost) in OUT.
 """
 
 from __future__ import annotations
@@ -24,11 +25,6 @@ from . import machine  # noqa: E402
 
 SYSTEMS = ("si_bulk", "water", "molecules", "polyethylene")
 ROUNDS, LEAST_SECONDS = 4, 20.0  # predictions that are timed at most, and seconds after which two are enough
-# model section, and settings of the training: learning rate and frames of a step
-FAMILIES = {
-    "deep_charge": (study.MODEL, {}),
-    "fireann": ({"type": "fireann"}, {"frames_per_batch": 8}),
-}
 
 
 def config(data: study.Data, system: str, family: str, bare: bool, args) -> tuple[dict, dict]:
@@ -36,7 +32,7 @@ def config(data: study.Data, system: str, family: str, bare: bool, args) -> tupl
     split = data.splits[system]
     free = {key: data.field_free(system, split.get(key, [])) for key in ("train", "valid", "test")}
     train, valid, test = (data.systems(system, free[key]) for key in ("train", "valid", "test"))
-    model, settings = FAMILIES[family]
+    model, settings = study.FAMILIES[family]
     settings = settings | {k: v for k, v in (("points_per_frame", args.points), ("batch_size", args.batch)) if v}
     model = model | ({"baseline": {"type": "none"}} if bare else {})
     species = data.type_map([*train, *valid, *test])
@@ -81,7 +77,12 @@ def table(results: list[dict]) -> str:
     for r in results:
         m = r["tests"]["test"]["pooled"]
         words = [r["system"], r["family"], "-" if r["bare"] else "additive", f"{m['nmae_percent']:.3f}"]
-        words += [f"{m['mae']:.3g}", f"{m['rmse']:.3g}", f"{m['r2']:.5f}", f"{r['points_per_s']:,.0f}".replace(",", " ")]
+        words += [
+            f"{m['mae']:.3g}",
+            f"{m['rmse']:.3g}",
+            f"{m['r2']:.5f}",
+            f"{r['points_per_s']:,.0f}".replace(",", " "),
+        ]
         words += [f"{r['parameters']:,}".replace(",", " "), str(r["steps"]), f"{r['trained_minutes']:.2f}"]
         lines.append("| " + " | ".join(words) + " |")
     threads = " and ".join(sorted({str(r["threads"]) for r in results}))
@@ -99,7 +100,7 @@ def draw(results: list[dict], path: Path) -> None:
     size = (-(-len(systems) // columns), columns)
     figure, axes = plt.subplots(*size, figsize=(4.5 * size[1], 3.6 * size[0]), layout="constrained", squeeze=False)
     for ax, system in zip(axes.flat, systems, strict=False):
-        for i, family in enumerate(FAMILIES):
+        for i, family in enumerate(study.FAMILIES):
             for r in results:
                 if (r["system"], r["family"]) == (system, family):
                     at = (1e6 / r["points_per_s"], r["tests"]["test"]["pooled"]["nmae_percent"])
@@ -116,7 +117,7 @@ def main() -> int:
     """Run what is missing, then write table and picture."""
     parser = study.parser(__doc__.splitlines()[0], 2.0, HERE.parent / "build" / "families")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, metavar="NAME")
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="NAME")
+    parser.add_argument("--families", nargs="+", choices=study.FAMILIES, default=list(study.FAMILIES), metavar="NAME")
     parser.add_argument("--all", action="store_true", help="every system of splits.json that has a training set")
     parser.add_argument("--baselines", choices=("both", "with", "without"), default="both")
     args = parser.parse_args()
@@ -136,7 +137,7 @@ def main() -> int:
         for path in sorted((args.out / "runs").glob("*/result.json")):
             found = json.loads(path.read_text())
             results += [found] if "parameters" in found else []
-        order = {family: i for i, family in enumerate(FAMILIES)}
+        order = {family: i for i, family in enumerate(study.FAMILIES)}
         results.sort(key=lambda r: (r["system"], order[r["family"]], r["bare"]))
         study.write_json(args.out / "families.json", results)
         text = table(results)

@@ -34,6 +34,15 @@ PAPER = {
     "descriptor": {"soft": 0.0},
 }
 
+# model section and settings of `training_input` for every family, chosen on validation frames of water and molecules
+FAMILIES = {
+    "deep_charge": (MODEL, {}),
+    "fireann": (
+        {"type": "fireann"},
+        {"frames_per_batch": 4, "start_lr": 5e-3, "optimizer": {"type": "adamw", "weight_decay": 0.3}},
+    ),
+}
+
 
 def say(message: str) -> None:
     """A line in the log of dcharge, beside those of training and testing."""
@@ -97,7 +106,7 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
     """The input of one training, without its length.
 
     train, valid  lists of systems; settings: keys of TRAINING, points_per_frame, frames_per_batch,
-                  sampler
+                  sampler, optimizer (a section)
     """
     low, high = POINTS_PER_FRAME
     s = {"points_per_frame": min(high, max(low, ALL_POINTS // len(train))), "sampler": "stratified"}
@@ -106,6 +115,7 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
         "model": {"type": "deep_charge", "type_map": type_map, **(model or MODEL)},
         "learning_rate": {"type": "cosine", "start_lr": s["start_lr"], "stop_lr": s["stop_lr"]},
         "loss": {"type": s["loss"]},
+        **({"optimizer": s["optimizer"]} if "optimizer" in s else {}),
         "training": {
             "seed": s["seed"],
             "ema": s["ema"],

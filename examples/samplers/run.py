@@ -22,8 +22,6 @@ SAMPLERS = {"random": "random", "targeted": "TS", "independent": "TS + LIFS"}
 COUNTS = (10, 100, 1000)
 CANDIDATES = 5  # for every point that LIFS keeps, and at least as many as below
 LEAST_CANDIDATES = 2000
-FAMILIES = {"deep_charge": study.MODEL, "fireann": {"type": "fireann"}}
-FRAMES_OF_A_STEP = {"deep_charge": 0, "fireann": 8}
 
 
 def sampler(kind: str, points: int, cycles: int) -> dict:
@@ -39,11 +37,12 @@ def config(data: study.Data, system: str, kind: str, points: int, args) -> tuple
     """(input, test sets) of one training."""
     split = data.splits[system]
     train, valid, test = (data.systems(system, split.get(key, [])) for key in ("train", "valid", "test"))
-    model = FAMILIES[args.family] | ({"baseline": {"type": "none"}} if args.no_baseline else {})
+    model, settings = study.FAMILIES[args.family]
+    settings = settings | ({"batch_size": args.batch} if args.batch else {})
+    model = model | ({"baseline": {"type": "none"}} if args.no_baseline else {})
     species = data.type_map([*train, *valid, *test])
-    out = study.training_input(train, valid, species, {"batch_size": args.batch} if args.batch else {}, model)
+    out = study.training_input(train, valid, species, settings, model)
     out["training"]["sampler"] = sampler(kind, points, min(args.cycles, points))
-    out["training"]["training_data"]["frames_per_batch"] = FRAMES_OF_A_STEP[args.family]
     return out, {"test": test}
 
 
@@ -110,7 +109,7 @@ def main() -> int:
     """The command."""
     parser = study.parser(__doc__.splitlines()[0], 2.0, HERE / "results")
     parser.add_argument("--systems", nargs="+", default=["molecules", "water"], metavar="NAME")
-    parser.add_argument("--family", choices=FAMILIES, default="deep_charge", help="(default: deep_charge)")
+    parser.add_argument("--family", choices=study.FAMILIES, default="deep_charge", help="(default: deep_charge)")
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, metavar="N", help="points of every frame")
     parser.add_argument("--cycles", type=int, default=1, metavar="N", help="of sampling and training with LIFS")
     parser.add_argument("--no-baseline", action="store_true", help="the network learns the whole density")
