@@ -184,41 +184,31 @@ def linear(n_in: int, n_out: int, dtype, generator, bias: bool = True) -> nn.Lin
     return layer
 
 
-class TwoLayers(nn.Module):
-    """second(act(first(x))): [n, widths[0]] -> [n, widths[2]]. Activation silu, or softplus: ln(1 + e^x) - ln 2."""
-
-    def __init__(self, widths: tuple[int, int, int], activation: str, dtype, generator):
-        super().__init__()
-        self.activation = IN_PLACE[activation]
-        # the shifted softplus of SchNet; subtracted from the second layer's bias, which costs nothing per row
-        self.shift = math.log(2.0) if activation == "softplus" else 0.0
-        self.first = linear(*widths[:2], dtype, generator)
-        self.second = linear(*widths[1:], dtype, generator)
-
-    def second_bias(self) -> Tensor:
-        """What is added to activation(first(x)) @ second.weight.T: [widths[2]]."""
-        bias = self.second.bias
-        return bias - self.shift * self.second.weight.sum(1) if self.shift else bias
-
-    def after_first(self, x: Tensor) -> Tensor:
-        """[n, widths[2]] from the first layer's output x [n, widths[1]], which is overwritten where gradients allow."""
-        return torch.addmm(self.second_bias(), self.activation(x), self.second.weight.T)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [n, widths[0]] -> [n, widths[2]]."""
-        return self.after_first(self.first(x))
-
-
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x), in place of x where no gradient is recorded."""
     return torch.nn.functional.silu(x, inplace=not x.requires_grad)
 
 
-def softplus(x: Tensor) -> Tensor:
-    """ln(1 + e^x), above 20 x; in place of x where no gradient is recorded."""
+def shifted_softplus(x: Tensor) -> Tensor:
+    """ln(1 + e^x) - ln 2, x - ln 2 above 20 (SchNet); in place of x where no gradient is recorded."""
     if x.requires_grad or x.is_cuda or not x.numel() or x.amax() > 20.0:
-        return torch.nn.functional.softplus(x)
-    return x.exp_().add_(1.0).log_()  # the same to the rounding of 1 + e^x, and twice as fast
+        return torch.nn.functional.softplus(x) - math.log(2.0)
+    return x.exp_().add_(1.0).mul_(0.5).log_()  # half the time, absolute error of the rounding of 1
 
 
-IN_PLACE = {"silu": silu, "softplus": softplus}
+class TwoLayers(nn.Module):
+    """second(activation(first(x))): [n, widths[0]] -> [n, widths[2]]."""
+
+    def __init__(self, widths: tuple[int, int, int], activation, dtype, generator):
+        super().__init__()
+        self.activation = activation
+        self.first = linear(*widths[:2], dtype, generator)
+        self.second = linear(*widths[1:], dtype, generator)
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """[n, widths[2]] from the first layer's output x [n, widths[1]], which is overwritten where gradients allow."""
+        return self.second(self.activation(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, widths[0]] -> [n, widths[2]]."""
+        return self.after_first(self.first(x))

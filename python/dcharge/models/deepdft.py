@@ -43,7 +43,7 @@ class DeepDFT(Model):
 
     encodes_atoms = True
 
-    def __init__(self, config: dict, generator: torch.Generator, activation: str):
+    def __init__(self, config: dict, generator: torch.Generator, activation):
         super().__init__(config)
         self.rcut, self.soft = config["rcut"], config["soft"]
         self.n_features, self.n_layers = config["n_features"], config["n_layers"]

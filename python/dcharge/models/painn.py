@@ -41,7 +41,7 @@ class Sender(nn.Module):
         super().__init__()
         self.paper = paper
         self.filter = linear(n_radial, 3 * n_features, dtype, generator)  # rows vv, vs, s
-        self.mlp = TwoLayers((n_features, n_features, 3 * n_features), "silu", dtype, generator)
+        self.mlp = TwoLayers((n_features, n_features, 3 * n_features), silu, dtype, generator)
 
     def factors(self, s: Tensor, v: Tensor) -> Tensor:
         """(P, Q, R_x, R_y, R_z) [n_atoms, 5, n_features] of states s [n_atoms, n_features], v [n_atoms, 3, ...]."""
@@ -63,7 +63,7 @@ class Update(nn.Module):
         self.floor = floor
         self.u = linear(n_features, n_features, dtype, generator, bias=False)
         self.v = linear(n_features, n_features, dtype, generator, bias=False)
-        self.mlp = TwoLayers((2 * n_features, n_features, 3 * n_features), "silu", dtype, generator)
+        self.mlp = TwoLayers((2 * n_features, n_features, 3 * n_features), silu, dtype, generator)
 
     def forward(self, s: Tensor, v: Tensor, last: bool = False) -> tuple[Tensor, Tensor | None]:
         """(s [n, n_features], v [n, 3, n_features]) -> the same; `last`: no further layer needs v, which is None."""
@@ -104,7 +104,7 @@ class ProbeLayer(AtomLayer):
     def __init__(self, sizes, floor, dtype, generator):
         super().__init__(sizes, floor, dtype, generator)
         n = sizes[1]
-        self.gate = TwoLayers((n, 2 * n, 2 * n), "silu", dtype, generator)
+        self.gate = TwoLayers((n, 2 * n, 2 * n), silu, dtype, generator)
 
     def forward(self, state: tuple[Tensor, Tensor] | None, ds: Tensor, dv: Tensor, last: bool):
         """State (s, v) of the points from the one before (None: zeros) and the messages ds, dv."""
@@ -135,7 +135,7 @@ class Painn(DeepDFT):
 
     def __init__(self, config: dict, seed: int = 1):
         generator = torch.Generator().manual_seed(seed)
-        super().__init__(config, generator, "silu")
+        super().__init__(config, generator, silu)
         self.n_radial = config["n_radial"]
         sizes = self.n_radial, self.n_features, config["paper_message"]
         options = sizes, NORM_FLOOR if self.soft else 0.0, self.dtype, generator

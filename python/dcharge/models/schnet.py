@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..nn import TwoLayers
+from ..nn import TwoLayers, shifted_softplus
 from ..ops import switch
 from ..ops.bases import safe_norm
 from ..ops.probe_messages import interpolation
@@ -35,8 +35,8 @@ class Messenger(nn.Module):
 
     def __init__(self, n_basis: int, n_features: int, dtype, generator):
         super().__init__()
-        self.edge = TwoLayers((n_basis, n_features, n_features), "softplus", dtype, generator)
-        self.node = TwoLayers((2 * n_features, 2 * n_features, n_features), "softplus", dtype, generator)
+        self.edge = TwoLayers((n_basis, n_features, n_features), shifted_softplus, dtype, generator)
+        self.node = TwoLayers((2 * n_features, 2 * n_features, n_features), shifted_softplus, dtype, generator)
 
     def sent(self, s: Tensor) -> Tensor:
         """The sender's part of the node network's first layer [n_atoms, 2 n_features], its bias included."""
@@ -54,7 +54,7 @@ class AtomLayer(nn.Module):
     def __init__(self, n_basis: int, n_features: int, dtype, generator):
         super().__init__()
         self.messenger = Messenger(n_basis, n_features, dtype, generator)
-        self.transition = TwoLayers((n_features,) * 3, "softplus", dtype, generator)
+        self.transition = TwoLayers((n_features,) * 3, shifted_softplus, dtype, generator)
 
 
 class ProbeLayer(AtomLayer):
@@ -62,7 +62,7 @@ class ProbeLayer(AtomLayer):
 
     def __init__(self, n_basis: int, n_features: int, dtype, generator):
         super().__init__(n_basis, n_features, dtype, generator)
-        self.gate = TwoLayers((n_features,) * 3, "softplus", dtype, generator)
+        self.gate = TwoLayers((n_features,) * 3, shifted_softplus, dtype, generator)
 
     def forward(self, s: Tensor, message: Tensor) -> Tensor:
         """New states [n, n_features] of the points from the old ones [n or 1, n_features] and the message sums."""
@@ -87,7 +87,7 @@ class Schnet(DeepDFT):
 
     def __init__(self, config: dict, seed: int = 1):
         generator = torch.Generator().manual_seed(seed)
-        super().__init__(config, generator, "softplus")
+        super().__init__(config, generator, shifted_softplus)
         self.step = config["gaussian_step"]
         sizes = n_gaussians(self.rcut, self.step), self.n_features, self.dtype, generator
         self.atom_layers = nn.ModuleList(AtomLayer(*sizes) for _ in range(self.n_layers))
