@@ -58,6 +58,8 @@ DCHARGE_INLINE Vec<T> filter(const T* knots, const Vec<T>* weight, int q, int v)
 template <class T, int V>
 void sums_of(const Probe& p, const ProbeTables<T>& tables, const ProbePairs<T>& pairs, T* out) {
   constexpr int W = kLanes<T>, C = V * W;
+  // a slice of a row of the result is far from the next: stored past the caches it is not read before
+  bool aligned = reinterpret_cast<uintptr_t>(out) % kBytes == 0 && p.n_features % W == 0;
   for (int64_t index = 0; index < n_slices<T, V>(p); ++index) {
     Slice<T, V> slice(p, tables, index);
     const T *states = tables.states + slice.states, *table = tables.table + slice.table;
@@ -93,10 +95,10 @@ void sums_of(const Probe& p, const ProbeTables<T>& tables, const ProbePairs<T>& 
         }
       }
       T* to = out + (pairs.row[i] * p.n_layers + slice.layer) * kComponents * p.n_features + slice.feature;
-      if (slice.width == C) {
+      if (aligned && slice.width == C) {
 #pragma GCC unroll 16
         for (int k = 0; k < kComponents * V; ++k) {
-          store<T>(to + k / V * p.n_features + k % V * W, sum[k / V][k % V]);
+          stream_store<T>(to + k / V * p.n_features + k % V * W, sum[k / V][k % V]);
         }
       } else {
         T padded[kComponents * C];  // sums stay in registers where their addresses are not taken
@@ -110,6 +112,7 @@ void sums_of(const Probe& p, const ProbeTables<T>& tables, const ProbePairs<T>& 
       }
     }
   }
+  stream_end();
 }
 
 // Gradient of the result at one point, zeros in the padding.

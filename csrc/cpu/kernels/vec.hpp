@@ -63,6 +63,26 @@ DCHARGE_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
+// Past the caches, for results that only the caller reads; p is aligned to vectors. stream_end() after the last.
+template <class T>
+DCHARGE_INLINE void stream_store(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__x86_64__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+  store<T>(p, v);
+#endif
+}
+
+DCHARGE_INLINE void stream_end() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 template <class V>
 DCHARGE_INLINE V vmin(V a, V b) {
   return a < b ? a : b;
