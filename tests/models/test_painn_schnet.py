@@ -10,7 +10,7 @@ from tiny import model_config, predicted, stirred, structure
 
 from dcharge.batch import Batch
 from dcharge.errors import InputError
-from dcharge.models import make_model, schnet
+from dcharge.models import make_model, pair_messages, schnet
 from dcharge.models.radial import even_trigonometry, sinc_basis
 from dcharge.structure import Structure
 
@@ -93,6 +93,30 @@ def test_small_blocks_change_nothing(family, monkeypatch):
     monkeypatch.setattr(painn, "BLOCK", 3)
     np.testing.assert_allclose(predicted(model, frames, points, which), expected, rtol=0, atol=1e-12)
     assert (expected == 0).any() and (expected != 0).any()
+
+
+def test_pair_messages(monkeypatch):
+    """The sum written out, and its gradients by differences, over blocks that part the pairs of a point."""
+    monkeypatch.setattr(pair_messages, "PAIRS", 4)
+    g = torch.Generator().manual_seed(2)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=g, dtype=torch.float64)
+
+    i, j = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 3]), torch.tensor([0, 1, 2, 2, 1, 0, 2, 2, 1])
+    rows, factors = torch.arange(4) + torch.tensor([0, 1, 2, 2, 1, 0, 2, 0, 1])[:, None], drawn(9, 4)
+    inputs = [drawn(3, 5), drawn(4, 5), drawn(2, 5), drawn(2), drawn(6, 2)]
+    inputs[0][0] += 25.0  # where softplus is the identity
+    sent, received, weight, bias, table = inputs
+    node = (torch.nn.functional.softplus(sent[j] + received[i]) - np.log(2.0)) @ weight.T + bias
+    expected = torch.zeros(4, 2, dtype=torch.float64).index_add(0, i, node * (factors[:, :, None] * table[rows]).sum(1))
+    found = pair_messages.PairMessages.apply(*inputs, rows, factors, i, j)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    assert not found[2].any()
+    inputs[0] = (inputs[0] - 25.0 * (torch.arange(3) == 0)[:, None]).requires_grad_()
+    for x in inputs[1:]:
+        x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda *x: pair_messages.PairMessages.apply(*x, rows, factors, i, j), inputs)
 
 
 def test_blocks():

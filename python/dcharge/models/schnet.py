@@ -24,6 +24,7 @@ from ..ops import switch
 from ..ops.bases import safe_norm
 from ..ops.probe_messages import interpolation
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
+from .pair_messages import PairMessages, added, interpolated
 from .pairs import frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
 
@@ -128,30 +129,29 @@ class Schnet(DeepDFT):
         states = zip(self.probe_layers, self.atom_states(batch), strict=True)
         code = SchnetCode(batch, sent=[layer.messenger.sent(s) for layer, s in states])
         code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0].clone())
-        if not self.exact and not torch.is_grad_enabled():
+        if not self.exact:
             vector = torch.zeros((KNOTS, 3), dtype=torch.float64, device=code.first.device)
             vector[:, 0] = self.knots
             code.table = torch.stack([self.filters(layer.messenger, vector) for layer in self.probe_layers])
         return code
 
-    def pair_filters(self, code: SchnetCode, vector: Tensor):
-        """Function layer -> h(r) mlp_edge(g(r)) [e, n_features] for vectors [e, 3]; from the table if there is one."""
-        if code.table is None or differentiated(vector):
-            return lambda t: self.filters(self.probe_layers[t].messenger, vector)
-        first, weights = interpolation(vector.norm(dim=1), self.rcut, KNOTS)
-        rows, weights = first[:, None] + torch.arange(4, device=first.device), weights.to(self.dtype)
-        return lambda t: torch.nn.functional.embedding_bag(rows, code.table[t], mode="sum", per_sample_weights=weights)
-
     def states(self, code: SchnetCode, n: int, i: Tensor, j: Tensor, vector: Tensor):
-        """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e]."""
-        s, filters = self.embedding.weight.new_zeros((1, self.n_features)), self.pair_filters(code, vector)
+        """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e], i increasing."""
+        tabulated = code.table is not None and not differentiated(vector)
+        if tabulated:
+            first, factors = interpolation(vector.norm(dim=1), self.rcut, KNOTS)
+            knots = first[:, None] + torch.arange(4, device=first.device), factors.to(self.dtype)
+        s = self.embedding.weight.new_zeros((1, self.n_features))
         for t, layer in enumerate(self.probe_layers):
-            if t == 0:
-                node = code.first.index_select(0, j)
+            node, received = layer.messenger.node, layer.messenger.received(s)
+            if tabulated and t > 0:
+                weights = node.second.weight, node.second.bias, code.table[t]
+                sums = PairMessages.apply(code.sent[t], received, *weights, *knots, i, j)
             else:
-                hidden = added(code.sent[t], j, layer.messenger.received(s), i)
-                node = layer.messenger.node.after_first(hidden)
-            s = layer(s, s.new_zeros((n, self.n_features)).index_add_(0, i, node * filters(t)))
+                filters = interpolated(code.table[t], *knots) if tabulated else self.filters(layer.messenger, vector)
+                values = node.after_first(added(code.sent[t], j, received, i)) if t else code.first.index_select(0, j)
+                sums = s.new_zeros((n, self.n_features)).index_add_(0, i, values * filters)
+            s = layer(s, sums)
             yield s
 
     def lonely_state(self, code: SchnetCode) -> Tensor:
@@ -174,13 +174,6 @@ class Schnet(DeepDFT):
             *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
             parts.append(s)
         return torch.cat(parts), counts[:, None] > 0
-
-
-def added(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
-    """a[i] + b[j] [e, n]; in one pass where no gradient is recorded and a copy of the rows is small beside that."""
-    if torch.is_grad_enabled() or len(a) > len(i):
-        return a.index_select(0, i) + b.index_select(0, j)
-    return torch.nn.functional.embedding_bag(torch.stack([i, len(a) + j], 1), torch.cat([a, b]), mode="sum")
 
 
 def blocks(counts: Tensor, most: int):
