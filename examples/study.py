@@ -37,10 +37,7 @@ PAPER = {
 # model section and settings of `training_input` for every family, chosen on validation frames of water and molecules
 FAMILIES = {
     "deep_charge": (MODEL, {}),
-    "fireann": (
-        {"type": "fireann"},
-        {"frames_per_batch": 4, "start_lr": 5e-3, "optimizer": {"type": "adamw", "weight_decay": 0.3}},
-    ),
+    "fireann": ({"type": "fireann"}, {"frames_per_batch": 2, "start_lr": 1e-2, "optimizer": {"type": "adamw"}}),
 }
 
 
