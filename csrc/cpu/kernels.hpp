@@ -52,6 +52,29 @@ struct Network {
   const T* vectors;  // layer by layer bias and dt [width_padded] each; output weights [n_output][last_padded], bias
 };
 
+// A linear layer, one residual block, activation, linear output (nn.BlockNetwork).
+template <class T>
+struct BlockNetwork {
+  int64_t n_input, n_layers, n_output;  // n_layers: linear ones without the output, two or more
+  const int64_t* widths;                // [n_layers], the last is the first
+  bool norm, tanh_like;
+  const T* weights;  // layer by layer, panels [width_padded / 16][inputs][16]
+  // bias of the first layer; for every further one alpha, beta (, norm's weight, bias) of its inputs and bias; alpha,
+  // beta of the last activation; output weights [n_output][inputs], bias. A layer's bias is padded to whole panels.
+  const T* vectors;
+};
+
+// What ead_network does with the sums of a point: s * scale + constant, Gram matrix, net, minus vacuum.
+template <class T>
+struct EadNetwork {
+  BlockNetwork<T> network;
+  int64_t n_states, n_waves;  // of a state; the orbitals have n_states n_waves
+  const T* scale;             // [n_comp, n_waves]
+  const T* constant;          // [n_frames or 1, n_states, n_comp, n_waves]
+  const T* vacuum;            // [n_frames or 1, n_states, n_output] or null; with it, zero where no atom is near
+  bool one_frame;             // whether constant and vacuum have one row for all frames
+};
+
 // Parameters of the orbitals of a call.
 template <class T>
 struct OrbitalTables {
@@ -122,6 +145,10 @@ struct KernelsOf {
   void (*orbital_sums)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out,
                        void* scratch);
   void (*ead)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out, void* scratch);
+  // out [*, n_states, n_output], rows of the tile written; scratch of ead_network_scratch bytes
+  void (*ead_network)(const Orbitals&, const OrbitalTables<T>&, const EadNetwork<T>&, const TilePoints&,
+                      const Candidates&, T* out, void* scratch);
+  size_t (*ead_network_scratch)(const Orbitals&, const EadNetwork<T>&);
   void (*orbital_sums_backward)(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&,
                                 const T* grad, const OrbitalGradients<T>&, void* scratch);
   // s [n, n_comp, n_waves] -> g, and its adjoint; l_max and n_waves from the orbitals

@@ -1,4 +1,5 @@
-// orbital_sums, ead and the adjoint of orbital_sums on the CPU.
+// orbital_sums, ead, ead_network and the adjoint of orbital_sums on the CPU.
+#include "ops/contraction.hpp"
 #include "ops/orbital_arguments.hpp"
 
 namespace dcharge {
@@ -24,17 +25,25 @@ struct Tables {
   }
 };
 
+// Calls work(points, atoms, scratch) for all tiles.
+template <class T, class Work>
+void for_tiles(const OrbitalTensors& t, size_t scratch, Work work) {
+  Plan plan(t.geometry.view(), t.orbitals.rcut, t.orbitals.n_types, torch_parallel);
+  for_each_dynamic(
+      plan.n_tiles(), [&] { return TileState{{}, make_scratch(scratch)}; },
+      [&](int64_t i, TileState& s) {
+        plan.load(i, kernels_of<T>().width, s.tile);
+        work(s.tile.points, s.tile.atoms, s.scratch.get());
+      });
+}
+
 // Runs `kernel` (orbital_sums or ead) over all tiles.
 template <class T, class Kernel>
 void run(const OrbitalTensors& t, const OrbitalTables<T>& tables, Kernel kernel, T* out) {
-  const KernelsOf<T>& kernels = kernels_of<T>();
-  Plan plan(t.geometry.view(), t.orbitals.rcut, t.orbitals.n_types, torch_parallel);
-  for_each_dynamic(
-      plan.n_tiles(), [&] { return TileState{{}, make_scratch(kernels.orbital_scratch(t.orbitals))}; },
-      [&](int64_t i, TileState& s) {
-        plan.load(i, kernels.width, s.tile);
-        kernel(t.orbitals, tables, s.tile.points, s.tile.atoms, out, s.scratch.get());
-      });
+  for_tiles<T>(t, kernels_of<T>().orbital_scratch(t.orbitals),
+               [&](const TilePoints& points, const Candidates& atoms, void* scratch) {
+                 kernel(t.orbitals, tables, points, atoms, out, scratch);
+               });
 }
 
 template <class T>
@@ -55,6 +64,56 @@ Tensor run_ead(const OrbitalTensors& t, const std::optional<Tensor>& field_sum) 
   }
   Tensor out = new_output(t.coefficients, {t.geometry.points.size(0), n_features(t.orbitals)}, t.dtype);
   run<T>(t, tables.view, kernels_of<T>().ead, mutable_data<T>(out));
+  return out;
+}
+
+struct NetworkTensors {
+  Tensor scale, constant;
+  std::optional<Tensor> vacuum;
+  Tensor weights, vectors;
+};
+
+template <class T>
+Tensor run_ead_network(const OrbitalTensors& t, const NetworkTensors& n, const std::vector<int64_t>& widths,
+                       int64_t n_output, bool norm, bool tanh_like) {
+  require(n.constant.dim() == 4 && n.scale.dim() == 2, "scale, constant: wrong shape");
+  int64_t n_rows = n.constant.size(0), n_states = n.constant.size(1), n_waves = n.scale.size(1);
+  require(n_states >= 1 && n_waves * n_states == t.orbitals.n_waves, "constant: states do not fit the coefficients");
+  require(n_rows == 1 || n_rows == t.geometry.cell.size(0), "constant: one row or one for every frame expected");
+  require(widths.size() >= 2 && widths.front() == widths.back() && n_output >= 1, "widths: do not fit a block");
+  Tensor scale = take("scale", n.scale, t.dtype, {t.n_comp(), n_waves});
+  Tensor constant = take("constant", n.constant, t.dtype, {n_rows, n_states, t.n_comp(), n_waves});
+  std::optional<Tensor> vacuum;
+  if (n.vacuum) {
+    vacuum = take("vacuum", *n.vacuum, t.dtype, {n_rows, n_states, n_output});
+  }
+  int64_t n_input = (t.orbitals.l_max + 1) * n_waves * (n_waves + 1) / 2, n_weights = 0, n_vectors = 0, k = n_input;
+  for (size_t i = 0; i < widths.size(); ++i) {
+    require(widths[i] >= 1, "widths: positive numbers expected");
+    n_weights += k * padded_columns(widths[i]);
+    n_vectors += padded_columns(widths[i]) + (i ? (norm ? 4 : 2) * k : 0);
+    k = widths[i];
+  }
+  n_vectors += 2 * k + n_output * (k + 1);
+  Tensor weights = take("weights", n.weights, t.dtype, {n_weights});
+  Tensor vectors = take("vectors", n.vectors, t.dtype, {n_vectors});
+  EadNetwork<T> network{
+      {n_input, static_cast<int64_t>(widths.size()), n_output, widths.data(), norm, tanh_like, data<T>(weights),
+       data<T>(vectors)},
+      n_states,
+      n_waves,
+      data<T>(scale),
+      data<T>(constant),
+      vacuum ? data<T>(*vacuum) : nullptr,
+      n_rows == 1};
+  Tables<T> tables(t);
+  const KernelsOf<T>& kernels = kernels_of<T>();
+  Tensor out = new_output(t.coefficients, {t.geometry.points.size(0), n_states, n_output}, t.dtype);
+  T* to = mutable_data<T>(out);
+  size_t scratch = std::max(kernels.orbital_scratch(t.orbitals), kernels.ead_network_scratch(t.orbitals, network));
+  for_tiles<T>(t, scratch, [&](const TilePoints& points, const Candidates& atoms, void* memory) {
+    kernels.ead_network(t.orbitals, tables.view, network, points, atoms, to, memory);
+  });
   return out;
 }
 
@@ -162,6 +221,19 @@ Tensor ead(const Tensor& points, const Tensor& point_frame, const Tensor& atoms,
   return (t.dtype == ScalarType::Float ? run_ead<float> : run_ead<double>)(t, field_sum);
 }
 
+Tensor ead_network(const Tensor& points, const Tensor& point_frame, const Tensor& atoms, const Tensor& atom_type,
+                   const Tensor& atom_frame, const Tensor& cell, const Tensor& pbc, const Tensor& coefficients,
+                   const Tensor& center, const Tensor& exponent, const std::optional<Tensor>& point_atom,
+                   const Tensor& scale, const Tensor& constant, const std::optional<Tensor>& vacuum,
+                   const Tensor& weights, const Tensor& vectors, const std::vector<int64_t>& widths, int64_t n_output,
+                   bool norm, bool tanh_like, double rcut, double soft, int64_t l_max, bool unit) {
+  OrbitalTensors t({points, point_frame, atoms, atom_type, atom_frame, cell, pbc}, coefficients, center, exponent,
+                   point_atom, rcut, soft, l_max, unit);
+  NetworkTensors network{scale, constant, vacuum, weights, vectors};
+  return (t.dtype == ScalarType::Float ? run_ead_network<float> : run_ead_network<double>)(t, network, widths, n_output,
+                                                                                           norm, tanh_like);
+}
+
 }  // namespace
 }  // namespace dcharge
 
@@ -169,4 +241,5 @@ STABLE_TORCH_LIBRARY_IMPL(dcharge, CPU, m) {
   m.impl("orbital_sums", TORCH_BOX(&dcharge::orbital_sums));
   m.impl("orbital_sums_backward", TORCH_BOX(&dcharge::orbital_sums_backward));
   m.impl("ead", TORCH_BOX(&dcharge::ead));
+  m.impl("ead_network", TORCH_BOX(&dcharge::ead_network));
 }

@@ -34,6 +34,9 @@ void define_ops(Library& m) {
   m.def("probe_messages(" DCHARGE_PROBE ") -> Tensor");
   m.def("probe_messages_backward(Tensor grad, " DCHARGE_PROBE
         ", bool positions, bool parameters) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("ead_network(" DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS
+        ", Tensor scale, Tensor constant, Tensor? vacuum, Tensor weights, Tensor vectors, int[] widths, int n_output, "
+        "bool norm, bool tanh_like, " DCHARGE_ORBITAL_SHAPE ") -> Tensor");
   m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
 }
 

@@ -1,5 +1,6 @@
-// ead for inference (orbital sums and Gram matrix of a group of points, all in cache), orbital_gram and its adjoint.
-// One point per lane throughout.
+// ead for inference (orbital sums and Gram matrix of a group of points, all in cache), the same with a net behind it,
+// orbital_gram and its adjoint. One point per lane throughout.
+#include "cpu/kernels/block_network.hpp"
 #include "cpu/kernels/entries.hpp"
 #include "cpu/kernels/orbitals.hpp"
 #include "cpu/kernels/rows.hpp"
@@ -106,6 +107,75 @@ void ead_of(const Orbitals& o, const OrbitalTables<T>& tables, const TilePoints&
   }
 }
 
+// Where ead_network works on a group of points.
+template <class T>
+struct EadNetworkScratch {
+  int64_t sums, state, features, layers, output;  // vectors of each part
+  Vec<T>*acc, *s, *g, *layer, *value;
+
+  EadNetworkScratch(const Orbitals& o, const EadNetwork<T>& n, void* memory) {
+    int64_t n_comp = n_monomials(static_cast<int>(o.l_max));
+    sums = n_comp * o.n_waves;
+    state = n_comp * n.n_waves;
+    features = n.network.n_input;
+    layers = 3 * widest(n.network);
+    output = n.n_states * n.network.n_output;
+    acc = static_cast<Vec<T>*>(memory);
+    s = acc + sums;
+    g = s + state;
+    layer = g + features;
+    value = layer + layers;
+  }
+
+  size_t bytes() const { return (sums + state + features + layers + output) * sizeof(Vec<T>); }
+};
+
+template <class T, int L>
+void ead_network_of(const Orbitals& o, const OrbitalTables<T>& tables, const EadNetwork<T>& n, const TilePoints& points,
+                    const Candidates& atoms, T* out, void* scratch) {
+  constexpr int W = kLanes<T>, n_comp = n_monomials(L);
+  OrbitalConstants<T> constants(o);
+  EadNetworkScratch<T> room(o, n, scratch);
+  int64_t frame = n.one_frame ? 0 : tables.point_frame[points.row[0]];  // all points of a tile belong to one
+  const T* constant = n.constant + frame * n.n_states * room.state;
+  const T* vacuum = n.vacuum ? n.vacuum + frame * room.output : nullptr;
+  for (int64_t start = 0; start < points.n; start += W) {
+    OrbitalGroup<T> group(load_group<T>(points, start), tables, points, start);
+    bool any = group_sums<T, L>(o, constants, tables, group, atoms, room.acc);
+    if (!any) {
+      __builtin_memset(room.acc, 0, room.sums * sizeof(Vec<T>));
+    }
+    if (any || !vacuum) {
+      for (int64_t i = 0; i < n.n_states; ++i) {
+        for (int k = 0; k < n_comp; ++k) {
+          const Vec<T>* from = room.acc + k * o.n_waves + i * n.n_waves;
+          const T *scale = n.scale + k * n.n_waves, *shift = constant + i * room.state + k * n.n_waves;
+          for (int64_t m = 0; m < n.n_waves; ++m) {
+            room.s[k * n.n_waves + m] = from[m] * set1(scale[m]) + set1(shift[m]);
+          }
+        }
+        gram_lanes<T, L>(room.s, n.n_waves, room.g);
+        network_lanes<T>(n.network, room.g, room.layer, room.value + i * n.network.n_output);
+      }
+    }
+    if (vacuum) {
+      auto near = room.acc[0] != Vec<T>{};
+      for (int64_t m = 1; m < o.n_waves; ++m) {
+        near |= room.acc[m] != Vec<T>{};
+      }
+      for (int64_t i = 0; i < room.output; ++i) {
+        room.value[i] = near ? room.value[i] - set1(vacuum[i]) : Vec<T>{};
+      }
+    }
+    for (int i = 0; i < group.n; ++i) {
+      T* to = out + points.row[start + i] * room.output;
+      for (int64_t k = 0; k < room.output; ++k) {
+        to[k] = room.value[k][i];
+      }
+    }
+  }
+}
+
 // Calls visit(number of points, their rows of a, of b) for groups of n points.
 template <class T, class F>
 DCHARGE_INLINE void for_each_group(int64_t n, const T* a, int64_t length_a, T* b, int64_t length_b, F visit) {
@@ -162,6 +232,19 @@ void ead(const Orbitals& o, const OrbitalTables<T>& tables, const TilePoints& po
 }
 
 template <class T>
+void ead_network(const Orbitals& o, const OrbitalTables<T>& tables, const EadNetwork<T>& n, const TilePoints& points,
+                 const Candidates& atoms, T* out, void* scratch) {
+  (o.l_max == 0   ? ead_network_of<T, 0>
+   : o.l_max == 1 ? ead_network_of<T, 1>
+                  : ead_network_of<T, 2>)(o, tables, n, points, atoms, out, scratch);
+}
+
+template <class T>
+size_t ead_network_scratch(const Orbitals& o, const EadNetwork<T>& n) {
+  return EadNetworkScratch<T>(o, n, nullptr).bytes();
+}
+
+template <class T>
 void orbital_gram(const Orbitals& o, int64_t n, const T* s, T* g, void* scratch) {
   (o.l_max == 0 ? gram_of<T, 0> : o.l_max == 1 ? gram_of<T, 1> : gram_of<T, 2>)(o, n, s, g, scratch);
 }
@@ -177,6 +260,12 @@ template void ead<float>(const Orbitals&, const OrbitalTables<float>&, const Til
                          void*);
 template void ead<double>(const Orbitals&, const OrbitalTables<double>&, const TilePoints&, const Candidates&, double*,
                           void*);
+template void ead_network<float>(const Orbitals&, const OrbitalTables<float>&, const EadNetwork<float>&,
+                                 const TilePoints&, const Candidates&, float*, void*);
+template void ead_network<double>(const Orbitals&, const OrbitalTables<double>&, const EadNetwork<double>&,
+                                  const TilePoints&, const Candidates&, double*, void*);
+template size_t ead_network_scratch<float>(const Orbitals&, const EadNetwork<float>&);
+template size_t ead_network_scratch<double>(const Orbitals&, const EadNetwork<double>&);
 template void orbital_gram<float>(const Orbitals&, int64_t, const float*, float*, void*);
 template void orbital_gram<double>(const Orbitals&, int64_t, const double*, double*, void*);
 template void orbital_gram_backward<float>(const Orbitals&, int64_t, const float*, const float*, float*, void*);

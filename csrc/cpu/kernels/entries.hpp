@@ -40,6 +40,13 @@ template <class T>
 void ead(const Orbitals&, const OrbitalTables<T>&, const TilePoints&, const Candidates&, T* out, void* scratch);
 
 template <class T>
+void ead_network(const Orbitals&, const OrbitalTables<T>&, const EadNetwork<T>&, const TilePoints&, const Candidates&,
+                 T* out, void* scratch);
+
+template <class T>
+size_t ead_network_scratch(const Orbitals&, const EadNetwork<T>&);
+
+template <class T>
 void orbital_gram(const Orbitals&, int64_t n, const T* s, T* g, void* scratch);
 
 template <class T>

@@ -40,6 +40,8 @@ constexpr KernelsOf<T> kernels_of() {
           orbital_scratch<T>,
           orbital_sums<T>,
           ead<T>,
+          ead_network<T>,
+          ead_network_scratch<T>,
           orbital_sums_backward<T>,
           orbital_gram<T>,
           orbital_gram_backward<T>,

@@ -22,12 +22,14 @@ COMPILED = (
     "orbital_gram",
     "orbital_gram_backward",
     "ead",
+    "ead_network",
     "moments_network",
     "probe_messages",
     "probe_messages_backward",
     "neighbors",
 )
 CPU_ONLY = (  # on a GPU torch composes these of other ops
+    "ead_network",
     "moments_network",
 )
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
