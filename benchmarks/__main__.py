@@ -3,8 +3,8 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers train coarse scaling memory, which run without names in under 15 minutes on two
-cores, and huge (100 000 atoms, minutes by itself), only if named. --peers and --deepdft: see benchmarks.peers.
+Names: formats moments predict peers train coarse scaling memory fireann, which run without names in about 16 minutes on
+two cores, and huge (100 000 atoms, minutes by itself), only if named. --peers and --deepdft: see benchmarks.peers.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
@@ -24,7 +24,7 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory")
+DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory", "fireann")
 NAMES = (*DEFAULT, "huge")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own

@@ -42,7 +42,7 @@ class Predictor:
         self, model: Model, meta: dict | None = None, device="cpu", tile: int | None = None, precision=None
     ):  # fmt: skip
         self.model, self.meta, self.device = model.to(device), meta or {}, torch.device(device)
-        self.tile = tile or (TILE_CUDA if self.device.type == "cuda" else TILE)
+        self.tile = tile or (TILE_CUDA if self.device.type == "cuda" else model.tile or TILE)
         self.evaluations = 0  # points the network has been evaluated at
         self.within_memory = WithinMemory(self.device)
         if precision == "bf16":

@@ -1,6 +1,7 @@
 """Ops: one file each with formula, torch reference (the specification), public function, fake and autograd."""
 
 from .ead import ead, orbital_gram
+from .ead_network import EadNetwork, ead_network
 from .gram import gram
 from .library import kernels
 from .moments import radial_moments
@@ -12,10 +13,12 @@ from .se_e2_a import contract, se_e2_a
 from .switch import switch
 
 __all__ = [
+    "EadNetwork",
     "FittingLayer",
     "MomentsNetwork",
     "contract",
     "ead",
+    "ead_network",
     "gram",
     "kernels",
     "moments_network",
