@@ -13,8 +13,6 @@ layer of every net takes in: exact, and the features themselves are never formed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +20,9 @@ from ..batch import Batch
 from ..nn import Bend, BlockNetwork, Linear, Norm
 from ..ops import EadNetwork, ead_network, orbital_gram, orbital_sums
 from ..ops.bases import cartesian_monomials, n_monomials
-from .base import CALIBRATION_POINTS, Encoded, Model
+from .base import CALIBRATION_POINTS, Model
 from .baseline import AdditiveBaseline
+from .fireann_code import FireannCode, State, by_species, spread, twice
 
 BASELINE = {"rcut_smth": 0.0, "soft": 0.5, "n_radial": 20}
 BLOCK = 8192
@@ -40,35 +39,6 @@ LARGEST_CHANGE = 3.0
 # enter divided by this many times those of training: a network of any weights begins nearly linear in them (field
 # reversed and doubled, equal time: NMAE 20 % instead of 28 % of held-out frames).
 WEAK_FIELD = 10.0
-
-
-@dataclass
-class State:
-    """What the atoms hold for one electric field.
-
-    coefficients # [n_atoms, n_waves]; carried # [n_atoms, n_comp, n_waves] or None: what an atom's surroundings add to
-    its orbitals (variant equi); constant # [n_frames or 1, n_comp, n_waves]: part of every point's normalised sums
-    """
-
-    coefficients: Tensor
-    carried: Tensor | None
-    constant: Tensor
-
-
-@dataclass
-class FireannCode(Encoded):
-    """States of the atoms (for a response: with and without the field), and what every point needs of the parameters.
-
-    center, exponent # [n_types, n_states n_waves], as often as there are states; weight # [n_products, width] and
-    bias # [width] of the net's first layer; fused: from atoms to the net's output in one op, None with gradients
-    """
-
-    states: list[State]
-    center: Tensor
-    exponent: Tensor
-    weight: Tensor
-    bias: Tensor
-    fused: EadNetwork | None = None
 
 
 class Fireann(Model):
@@ -424,36 +394,6 @@ class Fireann(Model):
         self.feature_center[kind] = features.mean(0)
         self.feature_scale[kind] = floored(features.std(0, unbiased=False), features.square().mean(0).sqrt())
         return s
-
-
-def twice(batch: Batch, field: Tensor) -> Batch:
-    """The structures of a batch, and once more in another field [n_frames, 3]."""
-    frame = torch.cat([batch.atom_frame, batch.atom_frame + batch.n_frames])
-    atoms, species, cell, pbc = (torch.cat([t, t]) for t in (batch.atoms, batch.atom_type, batch.cell, batch.pbc))
-    return Batch(atoms, species, frame, cell, pbc, torch.cat([batch.field, field]))
-
-
-def by_species(species: Tensor, n_types: int) -> tuple[Tensor, Tensor]:
-    """Atoms in rows of equal length, one for every species, as far as these need one.
-
-    Returns place [n_atoms], where an atom stands in the flat rows, and source [n_types * length], which atom stands
-    there; behind the last of a species any one.
-    """
-    order = torch.argsort(species, stable=True)
-    counts = torch.bincount(species, minlength=n_types)
-    length = int(counts.max())
-    there = torch.arange(len(species), device=species.device)
-    ordered = species[order]
-    there = there - (counts.cumsum(0) - counts)[ordered] + ordered * length
-    place = torch.empty_like(species).index_copy_(0, order, there)
-    source = species.new_zeros(n_types * length).index_copy_(0, there, order)
-    return place, source
-
-
-def spread(values: Tensor, frame: Tensor) -> Tensor:
-    """Values [n_frames or 1, ...] at points: [n_points or 1, ...]."""
-    # index_select, for the adjoint of values[frame] sums one point after the other
-    return values.index_select(0, frame) if len(values) > 1 else values
 
 
 def floored(deviation: Tensor, size: Tensor) -> Tensor:
