@@ -27,7 +27,7 @@ from .fireann_code import FireannCode, State, by_species, spread, twice
 BASELINE = {"rcut_smth": 0.0, "soft": 0.5, "n_radial": 20}
 BLOCK = 8192
 # Nothing of a point is held but its density, and larger tiles share the lists of atoms: molecules of 25 atoms, per CPU
-# second, 0.94 M points instead of 0.65 M with 2048
+# second, 0.85 M points instead of 0.66 M with 2048
 TILE = 16384
 # Few atoms in nearly equal surroundings hardly differ: divided by their deviation alone, those of another molecule
 # would lie far outside of all that was trained (a water molecule not seen: errors of 1e4 times its response)
