@@ -26,8 +26,13 @@ QUANTITIES = {
 }
 FREE = "e0"  # the ending of frames without field
 MODELS = {
-    "mol_field": {"type": "fireann", "field": True, "target": "response"},
-    "au_field": {"type": "fireann", "field": True, "target": "response"},
+    system: {
+        "type": "fireann",
+        "field": True,
+        "target": "response",
+        "orbital_net": {"activation_function": "silu_like"},
+    }
+    for system in ("mol_field", "au_field")
 }
 # chosen on frames of the training sets that were held out
 SETTINGS = {

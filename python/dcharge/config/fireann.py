@@ -55,15 +55,15 @@ EAD = (
 )
 
 
-def net(widths: list[int]) -> tuple[Argument, ...]:
+def net(widths: list[int], activation: str) -> tuple[Argument, ...]:
     """Keys of a block network."""
     return (
         key("neuron", list[int], widths, "Widths of the residual block; the first is that of the skip.", WIDTHS),
         key(
             "activation_function",
             str,
-            "silu_like",
-            "Activation, with a trainable height and steepness for every neuron.",
+            activation,
+            "Activation, with a trainable height and steepness for every neuron; tanh_like is bounded.",
             one_of("silu_like", "tanh_like"),
         ),
         key("layer_norm", bool, False, "Normalise the values within every layer of the block."),
@@ -90,8 +90,14 @@ def arguments() -> Argument:
                 ),
                 doc="What a centre (an atom or a grid point) sees of the atoms around it.",
             ),
-            section("orbital_net", net([16, 16]), doc="The nets, one per species and iteration, that change orbitals."),
-            section("fitting_net", net([32, 32]), doc="The net from the features of a point to the density."),
+            section(
+                "orbital_net",
+                net([16, 16], "tanh_like"),
+                doc="The nets, one per species and iteration, that change orbitals.",
+            ),
+            section(
+                "fitting_net", net([32, 32], "silu_like"), doc="The net from the features of a point to the density."
+            ),
             key(
                 "field",
                 bool,
