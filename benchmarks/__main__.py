@@ -3,8 +3,9 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers train coarse scaling memory fireann, which run without names in about 16 minutes on
-two cores, and huge (100 000 atoms, minutes by itself), only if named. --peers and --deepdft: see benchmarks.peers.
+Names: formats moments predict peers deepdft train coarse scaling memory fireann, which run without names in about 20
+minutes on two cores (without the programs of --peers and --deepdft 16), and huge (100 000 atoms, minutes by itself),
+only if named. --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
@@ -24,7 +25,7 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory", "fireann")
+DEFAULT = ("formats", "moments", "predict", "peers", "deepdft", "train", "coarse", "scaling", "memory", "fireann")
 NAMES = (*DEFAULT, "huge")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own
@@ -68,8 +69,10 @@ def main() -> int:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but huge")
-    parser.add_argument("--peers", metavar="VENV", help="virtual environment with deepmd-kit, for `peers`")
-    parser.add_argument("--deepdft", metavar="FOLDER", help="checkout of DeepDFT, for `peers`")
+    parser.add_argument(
+        "--peers", metavar="VENV", help="virtual environment with deepmd-kit, for `peers`; runs DeepDFT, too"
+    )
+    parser.add_argument("--deepdft", metavar="FOLDER", help="checkout of DeepDFT, for `peers` and `deepdft`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     parser.add_argument("--docs", action="store_true", help="only write the newest results into docs/performance.md")
@@ -92,7 +95,7 @@ def main() -> int:
         print(f"\n{name} ...", flush=True)
         here = machine.describe()  # the load just before it
         try:
-            rows, seconds = run(name, args.quick, options if name == "peers" else ())
+            rows, seconds = run(name, args.quick, options if name in ("peers", "deepdft") else ())
         except RuntimeError as error:
             print(f"{name}: {error}")
             failed.append(name)

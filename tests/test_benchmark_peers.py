@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,21 @@ def test_committed_figures_are_marked(monkeypatch):
     assert list(peers.committed({})) == list(rows)
     assert peers.committed({"deepdft": None}) == {"a: p": {"value": 2.0, "peer": "deepmd", "old": "2026-01-02, A CPU"}}
     assert peers.committed({"deepmd": None})["a: q"]["old"] == "2025-01-01, B"
+
+
+@pytest.mark.skipif("DEEPDFT" not in os.environ, reason="DEEPDFT: a checkout of the public code, is not set")
+def test_public_deepdft_with_equal_weights():
+    command = [sys.executable, "-m", "benchmarks.deepdft", "--quick", "--deepdft", os.environ["DEEPDFT"]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(rows) == 2 * 2 * 5
+    for name, row in rows.items():
+        assert row["value"] > 0
+        if "difference" in row:
+            assert 0 < row["difference"] < 1e-5, name
+        if "ratio" in row:
+            ours = "dcharge training step" if "training step" in name else "dcharge, "
+            peer = name.split(": ")[0]
+            per_cpu_s = next(r["per_cpu_s"] for n, r in rows.items() if n.startswith(f"{peer}: {ours}"))
+            assert row["ratio"] == pytest.approx(per_cpu_s / row["per_cpu_s"])
