@@ -34,8 +34,8 @@ from .peers.child import Child
 from .peers.deepdft_nets import LAYERS, LEARNING_RATE
 
 SIZE, TILES, TILE = 84, 4, 1024  # tiles of points, spread over a grid of 84^3
-SLICE = 250  # points of a tile that the public code predicts end to end
-TRAINING, STEPS = 1000, 2  # points of a structure in a training step; dcharge's steps that are timed at once
+SLICE = 125  # points of a tile that the public code predicts end to end
+TRAINING = 1000  # points of a structure in a training step
 FAR = 1000.0  # Angstrom, cell for the list of neighbours of a molecule: its own images are out of reach
 AGREE = 1e-5  # of the largest density
 TARGETS = {"end to end": 10.0, "networks": 4.0, "training": 3.0}
@@ -144,7 +144,7 @@ def measure(system: str, family: str, threads: int, case: tuple, predictor, trai
     key, flat = f"{system} {family}", points.reshape(-1, 3)
     calls = {
         "dcharge": lambda: predictor.at(structure, flat),
-        "dcharge training": lambda: [train.train_step() for _ in range(STEPS)],
+        "dcharge training": train.train_step,
     }
     calls |= {way: child.call(f"{key} {way}") for way in TARGETS}
     for call in calls.values():
@@ -153,7 +153,7 @@ def measure(system: str, family: str, threads: int, case: tuple, predictor, trai
     error = agreement(predictor, structure, slices, told[key])
     n_points, n_slices, n_training = len(flat), slices[..., 0].size, child.about["points"][f"{key} training"]
     ours = {"networks": rate(n_points, took["dcharge"])}
-    ours |= {"end to end": ours["networks"], "training": rate(STEPS * n_training, took["dcharge training"])}
+    ours |= {"end to end": ours["networks"], "training": rate(n_training, took["dcharge training"])}
     words = {
         "end to end": f"public code end to end, {n_slices} points",
         "networks": f"public networks alone, {n_points} points, graphs ready",
@@ -185,7 +185,7 @@ def measured(args, python, folder: Path) -> dict[str, dict]:
         for family in LAYERS:
             for system, case in cases.items():
                 predictor = converted(folder / family, case[0])
-                steps = STEPS * (args.repeats + 1) * len(args.threads)
+                steps = (args.repeats + 1) * len(args.threads)
                 train = trainer(predictor, case[:2], folder / f"{family} {system}", args.training, steps)
                 for threads in args.threads:
                     torch.set_num_threads(threads)
