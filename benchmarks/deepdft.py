@@ -66,11 +66,13 @@ def problem(path: Path, systems, tiles: int, slice_points: int, training_points:
     from dcharge import Grid
 
     arrays, out, rng = {"systems": np.array(list(systems))}, {}, np.random.default_rng(0)
+    # tiles begin in planes of equal distances, at the middle and elsewhere: vacuum around a molecule has its share
+    rows = np.floor(SIZE * ((0.5 + 0.618 * np.arange(tiles)) % 1))
     for name in systems:
         structures = [SYSTEMS[name](seed=seed) for seed in (0, 1)]
         grid = Grid((SIZE,) * 3, structures[0].cell)
-        starts = ((np.arange(tiles) + 0.5) / tiles * (grid.n_points - TILE)).astype(int)
-        points = np.stack([grid.points(np.arange(start, start + TILE)) for start in starts])
+        starts = (np.floor(SIZE * (np.arange(tiles) + 0.5) / tiles) * SIZE + rows) * SIZE
+        points = np.stack([grid.points(np.arange(start, start + TILE)) for start in starts.astype(int)])
         first = (TILE - slice_points) // 2
         slices = points[:, first : first + slice_points]
         for label, structure in zip((name, f"{name} moved"), structures, strict=True):
