@@ -3,9 +3,9 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers deepdft train coarse scaling memory fireann, which run without names in about 20
-minutes on two cores (without the programs of --peers and --deepdft 16), and huge (100 000 atoms, minutes by itself),
-only if named. --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
+Names: formats moments predict peers deepdft train coarse scaling memory fireann, which run without names (in about 16
+minutes on two cores, deepdft not counted), and huge (100 000 atoms, minutes by itself), only if named. --peers and
+--deepdft: see benchmarks.peers and benchmarks.deepdft.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;

@@ -11,8 +11,8 @@ molecule of 18 atoms in a box, not periodic, and 64 atoms of silicon. Beside dch
 in every call:
 
 end to end  the public code with its own graph builder on ASE's neighbour list, that is, as it runs without asap3. It
-            makes atoms of the points and finds the pairs among these, too; so few points are taken (told in the row),
-            and the slices are small, which is the better for it. Atoms are encoded before and not counted.
+            makes atoms of the points and finds the pairs among these, too; few points are taken (told in the row), in
+            slices of SLICE (its default is 5000). Atoms are encoded before and not counted.
 networks    the public networks alone; graphs are ready, and atoms encoded before and not counted
 training    a step on two structures x 1000 points: forward, squared error, backward, Adam; its graphs are ready, while
             dcharge's Trainer chooses points and finds neighbours in the step
