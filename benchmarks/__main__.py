@@ -3,9 +3,9 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers deepdft train coarse scaling memory fireann, which run without names (in about 16
-minutes on two cores, deepdft not counted), and huge (100 000 atoms, minutes by itself), only if named. --peers and
---deepdft: see benchmarks.peers and benchmarks.deepdft.
+Names: formats moments predict peers train coarse scaling memory fireann, which run without names in under 15 minutes on
+two cores; only if named: deepdft (3 minutes) and huge (100 000 atoms, minutes by itself). --peers and --deepdft: see
+benchmarks.peers and benchmarks.deepdft.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
@@ -25,8 +25,8 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-DEFAULT = ("formats", "moments", "predict", "peers", "deepdft", "train", "coarse", "scaling", "memory", "fireann")
-NAMES = (*DEFAULT, "huge")
+DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory", "fireann")
+NAMES = (*DEFAULT, "deepdft", "huge")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own
     "formats": {"read CHGCAR": {"ratio": 8.0, "mb_per_s": 250.0}, "write CHGCAR": {"ratio": 5.0}},
@@ -68,7 +68,9 @@ def save(path: Path, content: dict) -> None:
 def main() -> int:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but huge")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but the last two"
+    )
     parser.add_argument(
         "--peers", metavar="VENV", help="virtual environment with deepmd-kit, for `peers`; runs DeepDFT, too"
     )
