@@ -7,6 +7,7 @@ from tiny import calibrated, model_config, predicted, stirred, structure
 
 import dcharge.derivatives
 from dcharge.derivatives import Derivatives, PredictedDensities, density_derivatives, in_float64
+from dcharge.ensemble import Ensemble
 from dcharge.errors import InputError
 from dcharge.models import make_model
 from dcharge.predict import Predictor
@@ -165,6 +166,8 @@ def test_bad_input():
     model = make_model(model_config())
     with pytest.raises(InputError, match="order 3"):
         density_derivatives(model, structure(1), np.zeros((1, 3)), order=3)
+    with pytest.raises(InputError, match="one model expected, an ensemble given"):
+        density_derivatives(Ensemble([Predictor(model), Predictor(model)], "ab"), structure(1), np.zeros((1, 3)))
     with pytest.raises(InputError, match="species C not in type_map"):
         density_derivatives(model, Structure([6], [[0, 0, 0]], np.eye(3) * 4, True), np.zeros((1, 3)))
     model.baseline.coefficients.fill_(float("nan"))

@@ -201,6 +201,7 @@ def test_writer_wants_deviations_where_announced(here):
         ({"descriptor": {"rcut": 4.5}}, r"the cutoff of 1\.pth is 4 Angstrom, that of other\.pth 4\.5 Angstrom"),
         ({"target": "response", "baseline": {"type": "none"}}, r"the target of 1\.pth is density, .* response"),
         ({"type": "fireann", "field": True, "baseline": {"type": "none"}}, r"the electric field of 1\.pth is not seen"),
+        ({"baseline": {"type": "none"}}, r"the baseline of 1\.pth is additive, that of other\.pth none"),
     ],
 )
 def test_mixed(here, change, message, capsys):

@@ -117,6 +117,14 @@ def test_molecule_without_a_cell(models, here, said):
     assert "a structure without a cell" in said()
 
 
+def test_atoms_outside_the_points(models, here, said):
+    """Random points fill the cell: what lies outside of it is not judged, and that is said."""
+    s = Structure([14, 8], [[-3.0, 0.0, 0.0], [1.6, 1.0, 1.0]], np.eye(3) * 5, False)
+    ase_write("out.xyz", s.to_ase(), format="extxyz")
+    model_devi(models, ["out.xyz"], points=50)
+    assert "1 of 2 atoms (the first: 1) lie outside the grid" in said()
+
+
 def test_distorted_structure_comes_first(here, cubes, monkeypatch):
     """Three short trainings; among moved structures the one with two atoms pushed together is the one unknown."""
     for seed in (1, 2, 3):

@@ -48,6 +48,8 @@ class Derivatives:
     def __init__(self, model, order: int = 2):
         if order not in (1, 2):
             raise InputError(f"order {order}: 1 (gradient) or 2 (and Hessian) expected")
+        if getattr(model, "has_deviation", False):
+            raise InputError("derivatives: one model expected, an ensemble given; take its predictors one by one")
         self.model, self.order = in_float64(getattr(model, "model", model)), order
         check_smooth(self.model)
 
@@ -175,6 +177,6 @@ class PredictedDensities:
         """Tile by tile: yields (flat index [n], rho [n], gradient [n, 3], Hessian [n, 3, 3]), e and Angstrom."""
         if self._derivatives is None:
             self._derivatives = Derivatives(self.predictor.model)
-        check_inside(density.structure, density.grid)
+        check_inside(self.predictor.as_seen(density.structure), density.grid)
         for index in density.grid.tiles(self.predictor.tile):
             yield index, *self._derivatives(density.structure, density.grid.points(index))

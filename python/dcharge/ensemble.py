@@ -48,6 +48,10 @@ class Ensemble:
                         "the models of an ensemble are of one input, trained with other seeds"
                     )
 
+    def as_seen(self, structure: Structure) -> Structure:
+        """The structure as all models take it (see `Predictor.as_seen`)."""
+        return self.predictors[0].as_seen(structure)
+
     def __len__(self) -> int:
         return len(self.predictors)
 
@@ -80,6 +84,7 @@ class Ensemble:
             yield tiles[0][0], *mean_and_deviation([rho for _, rho, _ in tiles])
 
     def _irreducible(self, structure: Structure, grid: Grid):
+        structure = self.as_seen(structure)
         encoded = [p.encode(structure) for p in self.predictors]
 
         def both(points):
@@ -115,7 +120,7 @@ class Ensemble:
                 for values, s in zip(found, sources, strict=True)
             )
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
-        check_inside(structure, grid)
+        check_inside(self.as_seen(structure), grid)
         values = np.empty((2, self.model.n_channels, grid.n_points), dtype=dtype)
         tiles = self.outputs(structure, grid, coarse, symmetry)
         for index, *both in track_points(tiles, grid.n_points) if progress else tiles:
@@ -131,6 +136,8 @@ _EQUAL = {
     "the type map": lambda model: model.type_map,
     "the cutoff": lambda model: float(model.reach),
     "the electric field": lambda model: "seen" if model.sees_field else "not seen",
+    "the baseline": lambda model: model.config["baseline"]["type"],
+    "model/ignore_pbc": lambda model: bool(model.config.get("ignore_pbc")),
 }
 
 

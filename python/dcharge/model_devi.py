@@ -66,9 +66,9 @@ def box(structure: Structure) -> tuple[np.ndarray, np.ndarray]:
 def tiles_of(ensemble: Ensemble, structure: Structure, points: int | None, spacing: float | None, seed: int):
     """Mean and standard deviation, tile by tile: at random points (uniform in the cell) or on a grid."""
     cell, origin = box(structure)
+    grid = Grid((1, 1, 1), cell, origin) if spacing is None else Grid.from_spacing(cell, spacing, origin)
+    check_inside(ensemble.as_seen(structure), grid)
     if spacing is not None:
-        grid = Grid.from_spacing(cell, spacing, origin)
-        check_inside(structure, grid)
         for _, *tile in ensemble.outputs(structure, grid):
             yield tile
         return

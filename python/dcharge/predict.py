@@ -50,6 +50,10 @@ class Predictor:
         elif precision is not None:
             raise InputError(f"precision: 'bf16' or None expected, {precision!r} given")
 
+    def as_seen(self, structure: Structure) -> Structure:
+        """The structure as the model takes it: without periodic images where it was trained so (`ignore_pbc`)."""
+        return structure.with_(pbc=(False, False, False)) if self.model.config.get("ignore_pbc") else structure
+
     @torch.inference_mode()
     def encode(self, structure: Structure):
         """(batch, cache) of a structure, for `residual` and `baseline`."""
@@ -115,6 +119,7 @@ class Predictor:
         coarse    1, 2, 3, 4 or "auto": the residual on a grid coarser by this factor (see `dcharge.coarse`)
         symmetry  only symmetry-irreducible points are evaluated (see `dcharge.symmetry`)
         """
+        structure = self.as_seen(structure)
         if coarse != 1:
             yield from coarse_tiles(self, structure, grid, coarse, parts, symmetry)
             return
@@ -178,7 +183,7 @@ class Predictor:
             kind = self.model.config["target"]
             return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
-        check_inside(structure, grid)
+        check_inside(self.as_seen(structure), grid)
         values = np.empty((self.model.n_channels, grid.n_points), dtype=dtype)
         tiles = self.tiles(structure, grid, coarse=coarse, symmetry=symmetry)
         if progress:
@@ -346,7 +351,7 @@ def run(
                 grid = choose_grid(structure, shape=shape, spacing=spacing, like=template)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
-            check_inside(structure, grid)
+            check_inside(predictor.as_seen(structure), grid)
             if extra:
                 same_atoms(structure, template)
             source["structure"] = name

@@ -12,6 +12,7 @@ from dcharge.batch import Batch
 from dcharge.errors import InputError
 from dcharge.models import make_model, pair_messages, schnet
 from dcharge.models.radial import even_trigonometry, sinc_basis
+from dcharge.predict import Predictor
 from dcharge.structure import Structure
 
 FAMILIES = ("painn", "schnet")
@@ -170,6 +171,23 @@ def test_images_are_ignored(family):
     assert np.abs(predicted(seeing, crystal, points) - predicted(model, crystal, points)).max() > 1e-3
 
 
+@pytest.mark.parametrize("options", [{"coarse": 2}, {"symmetry": True}])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_are_ignored_on_a_grid(family, options):
+    """Neither interpolation nor symmetry may take the density of a model without images for a periodic one."""
+    if "symmetry" in options:
+        pytest.importorskip("spglib")
+    predictor = Predictor(stirred(make_model(model_config({"type": family, "ignore_pbc": True}), 3)))
+    crystal = Structure([14, 14], [[0.0, 0, 0], [1.35, 1.35, 1.35]], np.eye(3) * 5.4, True)
+    plain = predictor.predict(crystal, shape=(8, 8, 8)).values
+    np.testing.assert_allclose(predictor.predict(crystal, shape=(8, 8, 8), **options).values, plain, rtol=0, atol=1e-6)
+
+
+def test_knots_follow_the_gaussians():
+    model = make_model(model_config({"type": "schnet", "gaussian_step": 0.02}))
+    assert len(model.knots) == round(25 * model.rcut / 0.02) + 1
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_published_model_on_a_nucleus_and_in_vacuum(family):
     """Finite values and first derivatives, alone with one atom too, where vector states vanish by symmetry."""
@@ -205,6 +223,7 @@ def test_radial_functions():
             "model/target: 'response' needs a family that sees the electric field",
         ),
         ({"type": "schnet", "gaussian_step": 5.0}, "model/gaussian_step: at most rcut (4) expected, 5 given"),
+        ({"type": "schnet", "gaussian_step": 1e-6}, "at least rcut/1000 (0.004) expected, 1e-06 given"),
         ({"type": "painn", "soft": -1}, "model/soft: a number that is zero or positive expected"),
         ({"type": "painn", "filters": "exakt"}, "did you mean 'exact'?"),
         ({"type": "pain"}, "did you mean 'painn'?"),

@@ -8,6 +8,8 @@ from .deepdft import check as check_shared
 from .deepdft import shared
 from .tree import POSITIVE, choice, key
 
+MOST_GAUSSIANS = 1000  # each is an input of a network at every pair
+
 
 def arguments() -> Argument:
     """The keys this family adds to the `model` section."""
@@ -26,3 +28,9 @@ def check(model: dict, fail) -> None:
     check_shared(model, fail)
     if model["gaussian_step"] > model["rcut"]:
         fail("model/gaussian_step", f"at most rcut ({model['rcut']:g}) expected, {model['gaussian_step']:g} given")
+    if model["gaussian_step"] < model["rcut"] / MOST_GAUSSIANS:
+        least = model["rcut"] / MOST_GAUSSIANS
+        fail(
+            "model/gaussian_step",
+            f"at least rcut/{MOST_GAUSSIANS} ({least:g}) expected, {model['gaussian_step']:g} given",
+        )

@@ -20,6 +20,7 @@ from ..batch import Batch
 from ..nn import Bend, BlockNetwork, Linear, Norm
 from ..ops import EadNetwork, ead_network, orbital_gram, orbital_sums
 from ..ops.bases import cartesian_monomials, n_monomials
+from ..ops.orbitals import MOST_DEGREE
 from .base import CALIBRATION_POINTS, Model
 from .baseline import AdditiveBaseline
 from .fireann_code import FireannCode, State, by_species, spread, twice
@@ -60,7 +61,7 @@ class Fireann(Model):
         self.equi, self.standardize = config["variant"] == "equi", config["standardize"]
         self.zero_vacuum, self.sees_field = config["vacuum"] == "zero", config["field"]
         self.response = config["target"] == "response"
-        self.tile = None if self.equi else TILE
+        self.tile = TILE if not self.equi and self.l_max <= MOST_DEGREE else None  # as the fused op answers
         orders, n_types, n_waves = self.l_max + 1, self.n_types, self.n_waves
         n_products = n_waves * (n_waves + 1) // 2 * orders
         self.n_features = d["n_features"] or n_products

@@ -13,6 +13,7 @@ a Gaussian of r has a kink on a nucleus; 0 is as published.
 from __future__ import annotations
 
 import bisect
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +29,8 @@ from .pair_messages import PairMessages, added, interpolated
 from .pairs import frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
 
-KNOTS = 1024  # of a filter's table over the distance
+# of the filters' table over the distance; several for every Gaussian
+KNOTS, KNOTS_PER_STEP = 1024, 25
 
 
 class Messenger(nn.Module):
@@ -75,7 +77,7 @@ class SchnetCode(DeepDFTCode):
     """What atoms send in every probe layer.
 
     first [n_atoms, n_features]: the node network's output in the first layer; sent, one [n_atoms, 2 n_features] per
-    layer: the sender's part of its first layer; table [n_layers, KNOTS, n_features]: h(r) mlp_edge(g(r)), or None
+    layer: the sender's part of its first layer; table [n_layers, n_knots, n_features]: h(r) mlp_edge(g(r)), or None
     """
 
     first: Tensor | None = None
@@ -93,7 +95,8 @@ class Schnet(DeepDFT):
         sizes = n_gaussians(self.rcut, self.step), self.n_features, self.dtype, generator
         self.atom_layers = nn.ModuleList(AtomLayer(*sizes) for _ in range(self.n_layers))
         self.probe_layers = nn.ModuleList(ProbeLayer(*sizes) for _ in range(self.n_layers))
-        knots = torch.linspace(0.0, self.rcut, KNOTS, dtype=torch.float64)
+        n_knots = max(KNOTS, math.ceil(KNOTS_PER_STEP * self.rcut / self.step) + 1)
+        knots = torch.linspace(0.0, self.rcut, n_knots, dtype=torch.float64)
         self.register_buffer("knots", knots, persistent=False)
 
     def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +133,7 @@ class Schnet(DeepDFT):
         code = SchnetCode(batch, sent=[layer.messenger.sent(s) for layer, s in states])
         code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0].clone())
         if not self.exact:
-            vector = torch.zeros((KNOTS, 3), dtype=torch.float64, device=code.first.device)
+            vector = torch.zeros((len(self.knots), 3), dtype=torch.float64, device=code.first.device)
             vector[:, 0] = self.knots
             code.table = torch.stack([self.filters(layer.messenger, vector) for layer in self.probe_layers])
         return code
@@ -139,7 +142,7 @@ class Schnet(DeepDFT):
         """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e], i increasing."""
         tabulated = code.table is not None and not differentiated(vector)
         if tabulated:
-            first, factors = interpolation(vector.norm(dim=1), self.rcut, KNOTS)
+            first, factors = interpolation(vector.norm(dim=1), self.rcut, len(self.knots))
             knots = first[:, None] + torch.arange(4, device=first.device), factors.to(self.dtype)
         s = self.embedding.weight.new_zeros((1, self.n_features))
         for t, layer in enumerate(self.probe_layers):
