@@ -4,8 +4,8 @@
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
 Names: formats moments predict peers train coarse scaling memory fireann, which run without names in 12 minutes on two
-cores (the first time 3.5 more, for DeePMD-kit's models); only if named: deepdft (3 minutes) and huge (100 000 atoms, minutes by itself). --peers and --deepdft: see
-benchmarks.peers and benchmarks.deepdft.
+cores (the first time 3.5 more, for DeePMD-kit's models); only if named: deepdft (3 minutes) and huge (100 000 atoms,
+minutes by itself). --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
