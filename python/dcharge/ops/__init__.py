@@ -1,9 +1,11 @@
 """Ops: one file each with formula, torch reference (the specification), public function, fake and autograd."""
 
+from .crystal_convolution import crystal_convolution
 from .ead import ead, orbital_gram
 from .ead_network import EadNetwork, ead_network
 from .gram import gram
 from .library import kernels
+from .local_environments import local_environments
 from .moments import radial_moments
 from .moments_network import FittingLayer, MomentsNetwork, moments_network
 from .neighbors import neighbors
@@ -17,10 +19,12 @@ __all__ = [
     "FittingLayer",
     "MomentsNetwork",
     "contract",
+    "crystal_convolution",
     "ead",
     "ead_network",
     "gram",
     "kernels",
+    "local_environments",
     "moments_network",
     "neighbors",
     "orbital_gram",
