@@ -35,7 +35,8 @@ def test_what_is_drawn(system, frozen, monkeypatch, axis):
     """Frame, axis and prediction reach the picture."""
     seen = {}
 
-    def noted(reference, predicted, title, axis, path):
+    def noted(reference, predicted, title, axis, path, laplacian):
+        assert not laplacian
         seen.update(reference=reference, predicted=predicted, title=title, axis=axis)
 
     monkeypatch.setattr(dcharge.plot, "picture", noted)

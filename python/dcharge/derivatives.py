@@ -117,6 +117,11 @@ def in_float64(model: Model) -> Model:
 def check_smooth(model: Model) -> None:
     """InputError unless the model's density is twice continuously differentiable everywhere."""
     config = model.config
+    if not model.smooth:
+        raise InputError(
+            f"derivatives: the density of family {config['type']} is not smooth, it jumps where the neighbours in its "
+            "graph change; take Fourier derivatives of the grid (--derivatives fft)"
+        )
     for path, section in (("model", config), ("model/descriptor", config.get("descriptor", {}))):
         if section.get("soft", 1.0) == 0:
             raise InputError(

@@ -10,11 +10,13 @@ import numpy as np
 
 from . import coarse_verdict
 from . import precision as precision_verdict
+from .analysis.parity import check_picture
 from .calibration import Calibration, compare_ensemble, frames_table, refuse
 from .calibration import table as calibration_table
 from .coarse import check as check_coarse
 from .dataset import check_frame, system_frames
 from .density import Density, PointDensity
+from .derived import Derived, Wanted
 from .errors import InputError, log
 from .io.replacing import check_folder, replacing
 from .metrics import Errors, pool
@@ -32,12 +34,14 @@ UNITS = (
 
 
 def compare(
-    predictor: Predictor, reference: Density | PointDensity, keep: bool = False, progress: bool = False, tiles=None
-):
+    predictor: Predictor, reference: Density | PointDensity, keep: bool = False, progress: bool = False, tiles=None,
+    base_values=None,
+):  # fmt: skip
     """Errors of the model and of its baseline alone (None without one), and the prediction if `keep`.
 
     Every point counts with its voxel volume (grids) or its weight (point data).
     tiles: in place of `predictor.tiles`, called with structure, grid and parts=True
+    base_values # [n], filled with the baseline's density on a grid; or None
     """
     errors, base_errors = Errors(), Errors()
     has_base = predictor.model.baseline is not None
@@ -59,12 +63,14 @@ def compare(
             base_errors.add(base[0], truth, grid.dv)
             if keep:
                 values[:, index] = rho
+            if base_values is not None:
+                base_values[index] = base[0]
     return errors, base_errors if has_base else None, values
 
 
 def test(
     models, systems, *, n: int = 0, prefix=None, json_file=None, pbc=None, field=None, device="auto", coarse=None,
-    store=False, precision=None,
+    store=False, precision=None, derive: Wanted | None = None,
 ) -> dict:  # fmt: skip
     """Test a frozen model on systems; logs a table, returns (and with `json_file` writes) the JSON report.
 
@@ -73,11 +79,15 @@ def test(
     prefix   writes <prefix>.<frame>.npz with reference and prediction, and <prefix>.summary.txt
     coarse   list of factors: what they cost and save too
     precision  "bf16": what that costs and saves too
+    derive   gradient, Laplacian, dipole moment and parity plots beside those of the reference
     store    keep in the model which factor `--coarse auto` takes, and whether bf16 may be used
     """
     if len(models) > 1:
         refuse(coarse, precision, store)
-    for path in (prefix, json_file):
+    derive = derive or Wanted()
+    if derive.plot is not None:
+        check_picture(derive.plot)
+    for path in (prefix, json_file, derive.plot):
         if path is not None:
             check_folder(path)
     if store and not coarse and not precision:
@@ -90,6 +100,8 @@ def test(
     for factor in coarse or ():
         check_coarse(predictor.model, factor)
     frames, model_errors, base_errors, written, read = [], [], [], set(), []
+    derived = Derived(derive, predictor) if derive else None
+    keep = prefix is not None or derived is not None
     each, calibration = [[] for _ in models], Calibration() if len(models) > 1 else None
     entries = [{"path": str(s), "pbc": pbc, "field": field} for s in systems]
     log.info("# ---------------output of dcharge test---------------")
@@ -102,10 +114,13 @@ def test(
             read.append((system["path"], frame))
             check_frame(reference, config["target"], config["type_map"])
             started = time.perf_counter()
+            base_values = None
             if calibration is None:
-                errors, base, values = compare(predictor, reference, keep=prefix is not None, progress=True)
+                if derived is not None and predictor.model.baseline is not None:
+                    base_values = np.empty(reference.n_points, dtype=np.float32)
+                errors, base, values = compare(predictor, reference, keep, progress=True, base_values=base_values)
             else:
-                errors, base, own, deviation, values = compare_ensemble(predictor, reference, prefix is not None, True)
+                errors, base, own, deviation, values = compare_ensemble(predictor, reference, keep, True)
                 calibration += deviation
                 for model, of in zip(each, own, strict=True):
                     model.append(of)
@@ -124,6 +139,8 @@ def test(
                     "seconds": seconds,
                 }
             )
+            if derived is not None:
+                frames[-1]["derived"] = derived.add(reference, frame.name, values[0], base_values)
             text = line(result, base.result() if base else None)
             if calibration is not None:
                 frames[-1]["deviation"] = deviation.result()
@@ -151,8 +168,13 @@ def test(
             "bins": calibration.bins(),
         }
         table += calibration_table(report["ensemble"]) + frames_table(frames)
+    if derived is not None:
+        report["derived"] = derived.report()
+        table += derived.table()
     for row in table:
         log.info(row)
+    if derive.plot is not None:
+        derived.draw()
     if coarse:
         report["coarse"] = coarse_verdict.study(predictor, read, coarse, compare, report)
         for row in coarse_verdict.table(report["coarse"]):

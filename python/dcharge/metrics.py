@@ -13,7 +13,8 @@ class Errors:
     """Running sums over points, each weighted by its voxel volume dv (Angstrom^3).
 
     NMAE = sum |error| dv / sum |reference| dv; R2 = 1 - SSE/SST. The electron error is that of the signed
-    integral; it is undefined for point data, whose points fill no volume.
+    integral; it is undefined for point data, whose points fill no volume. The same sums serve other quantities, in
+    their units.
     """
 
     n_points: int = 0
@@ -23,6 +24,7 @@ class Errors:
     sq_error: float = 0.0
     reference: float = 0.0
     sq_reference: float = 0.0
+    sq_predicted: float = 0.0
     integral_error: float = 0.0
     max_error: float = 0.0
     integrable: bool = True
@@ -39,6 +41,7 @@ class Errors:
         self.sq_error += float((w * e * e).sum())
         self.reference += float((w * q).sum())
         self.sq_reference += float((w * q * q).sum())
+        self.sq_predicted += float((w * p * p).sum())
         self.integral_error += float((w * e).sum())
         if len(e):
             self.max_error = max(self.max_error, float(np.abs(e).max()))
@@ -53,6 +56,17 @@ class Errors:
             else:
                 setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
+
+    def pearson2(self) -> float | None:
+        """Squared Pearson correlation, the other R2 of the literature: 1 for any straight line. None if undefined."""
+        if not self.volume > 0:
+            return None
+        predicted = self.reference + self.integral_error
+        spread = self.sq_predicted - predicted**2 / self.volume, self.sq_reference - self.reference**2 / self.volume
+        if any(a <= 1e-14 * b for a, b in zip(spread, (self.sq_predicted, self.sq_reference), strict=True)):
+            return None
+        product = 0.5 * (self.sq_predicted + self.sq_reference - self.sq_error)
+        return (product - predicted * self.reference / self.volume) ** 2 / (spread[0] * spread[1])
 
     def result(self) -> dict:
         """The metrics as `dcharge test --json` writes them; undefined values are None."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-OBSERVABLES = ("charge", "planar", "transferred", "potential", "dipole", "interaction")
+OBSERVABLES = ("charge", "planar", "transferred", "potential", "dipole", "differential", "interaction")
 
 _WHERE = {
     "planar_average": "planar",
@@ -25,6 +25,8 @@ _WHERE = {
     "transferred_charge": "transferred",
     "response_potential": "potential",
     "dipole_change": "dipole",
+    "dipole_moment": "dipole",
+    "gradient_and_laplacian": "differential",
     "iri": "interaction",
     "dori": "interaction",
     "analyze": "report",

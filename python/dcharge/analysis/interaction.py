@@ -80,15 +80,18 @@ OPTIONS = {
 def observe(density, options) -> Observation:
     """The fields, and the volume that their usual isosurfaces enclose, beside that of all that is not vacuum."""
     wanted = [name for name in FLAG if options.get(name)]
-    found = fields(density, wanted, options.get("derivatives"))
+    each = fields(density, wanted, options.get("derivatives"))
     volume = density.grid.dv
     out = Observation()
     full = np.asarray(density.total) * BOHR**3 > VACUUM
     out.figures["volume with density"] = (float(np.count_nonzero(full) * volume), "A^3")
-    for name, values in found.items():
+    for name, values in each.items():
         inside = full & (values < SURFACE[name] if name == "iri" else values > SURFACE[name])
         sign = "<" if name == "iri" else ">"
         label = f"{name.upper()} {sign} {SURFACE[name]:g}"
         out.figures[f"volume with {label}"] = (float(np.count_nonzero(inside) * volume), "A^3")
-        out.fields[name] = Field(f"{WORDS[name]}, {UNIT[name]}", values, plane_of(density))
+        found = Field(f"{WORDS[name]}, {UNIT[name]}", values, plane_of(density))
+        # beyond 2, IRI tells nothing
+        found.limits = (0.0, 1.0 if name == "dori" else min(2.0, float(found.shown.max())))
+        out.fields[name] = found
     return out

@@ -24,12 +24,14 @@ class Field:
     """A field on the density's grid: what it is in words, values [n1, n2, n3], and the grid plane that shows it.
 
     The values are dropped (None) once they are written; `shown` [n, m] are those of the plane.
+    limits: values at the ends of the colour scale (equal ones with opposite signs: white is zero); None: all there are
     """
 
     words: str
     values: np.ndarray | None
     plane: Plane
     shown: np.ndarray = None
+    limits: tuple[float, float] | None = None
 
     def __post_init__(self):
         if self.shown is None:

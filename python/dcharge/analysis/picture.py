@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..io.replacing import replacing
+from .parity import pyplot, save
 
 NAMED = 8  # more frames than these have no legend
 
@@ -13,23 +13,15 @@ def picture(analyses, path) -> None:
 
     InputError where there is neither, where both were asked for, or without matplotlib.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("analyze: matplotlib is missing; run 'pip install matplotlib'") from None
+    plt = pyplot("analyze")
     names = list(dict.fromkeys(name for a in analyses for name in a.found.curves))
     fields = list(dict.fromkeys(name for a in analyses for name in a.found.fields))
     if not names and not fields:
         raise InputError(f"{path}: nothing to draw, what was asked for has no curve; write .csv or .json")
     if names and fields:
         raise InputError(f"{path}: curves and fields do not go into one picture; ask for them one after the other")
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     figure = planes(plt, analyses, fields, path) if fields else curves(plt, analyses, names)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, format=str(path).rsplit(".", 1)[-1].lower())
-    plt.close(figure)
+    save(plt, figure, path)
 
 
 def planes(plt, analyses, names, path):
@@ -41,9 +33,9 @@ def planes(plt, analyses, names, path):
     for row, a in zip(axes, analyses, strict=True):
         for ax, name in zip(row, names, strict=True):
             field = a.found.fields[name]
-            top = 1.0 if name == "dori" else min(2.0, float(field.shown.max()))  # beyond, IRI tells nothing
-            where = field.plane
-            mesh = ax.pcolormesh(where.x, where.y, field.shown, vmin=0, vmax=top, cmap="viridis", rasterized=True)
+            low, high = field.limits or (float(field.shown.min()), float(field.shown.max()))
+            where, colors = field.plane, "RdBu_r" if low == -high else "viridis"
+            mesh = ax.pcolormesh(where.x, where.y, field.shown, vmin=low, vmax=high, cmap=colors, rasterized=True)
             figure.colorbar(mesh, ax=ax, label=field.words, shrink=0.85)
             plane = f"plane {where.position} across {'abc'[where.axis]}"
             ax.set(title=f"{a.name}, {plane}", xlabel="Å", aspect="equal")

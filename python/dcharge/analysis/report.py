@@ -24,6 +24,8 @@ from .observation import Observation
 PICTURES = ("png", "pdf", "svg")
 WRITTEN = ("csv", "json", *PICTURES)
 CUBE = (".cube", ".cub")  # fields
+DIFFERENTIATED = ("gradient", "laplacian", "iri", "dori")  # options whose observables take derivatives; all are fields
+FIELDS = tuple("--" + name for name in DIFFERENTIATED)
 
 
 @dataclass
@@ -77,8 +79,9 @@ def _suffix(path) -> str:
 
 
 def analyze(
-    files, options: dict, *, minus=None, kind=None, reference=None, pbc=None, field=None, outputs=(), source=None
-) -> list[Analysis]:
+    files, options: dict, *, minus=None, kind=None, reference=None, pbc=None, field=None, outputs=(), source=None,
+    derivatives=None,
+) -> list[Analysis]:  # fmt: skip
     """Analyze every frame of `files`, print a table, write `outputs`; returns one Analysis per frame.
 
     options    what to compute, by the names of `dcharge.analysis` (e.g. {"planar": "z", "potential": True})
@@ -90,11 +93,18 @@ def analyze(
                there are several frames. A cube holds the field's own numbers
     source     where densities come from in place of files that hold them (`frames`, `derivatives`), e.g. a model's
                `dcharge.derivatives.PredictedDensities`
+    derivatives  "fft" of the grid, or "autograd", those of the model; None: the model's where there is one
     """
     modules = chosen(options)
+    if derivatives is not None and not any(options.get(name) for name in DIFFERENTIATED):
+        raise InputError(f"--derivatives: belongs to {', '.join(FIELDS)}; none of them is asked for")
+    if derivatives == "autograd" and source is None:
+        raise InputError("--derivatives autograd: derivatives of a model; give it with -m")
     for path in outputs:
         if _suffix(path) not in WRITTEN and not is_cube(path):
-            raise InputError(f"{path}: .csv, .json, .png, .pdf or .svg expected, or .cube for fields (--iri, --dori)")
+            raise InputError(
+                f"{path}: .csv, .json, .png, .pdf or .svg expected, or .cube for fields ({', '.join(FIELDS)})"
+            )
         check_folder(path)
     if source is not None and not (minus is reference is kind is None):
         raise InputError("analyze: with -m densities are predicted; --minus, --reference and --kind belong to files")
@@ -114,7 +124,7 @@ def analyze(
 
     analyses, cubes = [], [path for path in outputs if is_cube(path)]
     outputs = [path for path in outputs if path not in cubes]
-    if source is not None:
+    if source is not None and derivatives != "fft":
         options = options | {"derivatives": source.derivatives}
     of_path = (lambda path: open_system(path, pbc=pbc, field=field).frames) if source is None else source.frames
     frames = [frame for path in files for frame in of_path(path)]
@@ -159,7 +169,7 @@ def write_fields(density: Density, found: Observation, paths, number: int | None
     in the file.
     """
     if paths and not found.fields:
-        raise InputError(f"{paths[0]}: what was asked for has no field; --iri or --dori expected")
+        raise InputError(f"{paths[0]}: what was asked for has no field; one of {', '.join(FIELDS)} expected")
     for name, field in found.fields.items():
         for path in paths:
             target = with_word(path, name if number is None else f"{number:06d}.{name}")

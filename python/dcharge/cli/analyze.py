@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from .shared import add_device, add_surroundings, positive, positive_int
+from .shared import add_derivatives, add_device, add_surroundings, positive, positive_int
 
 HELP = (
     "Derived quantities of densities and of responses to an electric field: planar average, transferred charge, "
-    "potential, dipole moment. A response is a file that 'dcharge convert --minus' or 'predict' wrote, or a density "
+    "potential, dipole moment, gradient, Laplacian. A response is a file that 'dcharge convert --minus' or 'predict' "
+    "wrote, or a density "
     "with --minus REF. With -m the files are structures, and a model gives the densities and their derivatives."
 )
 
@@ -27,6 +28,7 @@ def add_arguments(parser) -> None:
     for module in observables():
         for flag, words in module.OPTIONS.items():
             group.add_argument(flag, **words)
+    add_derivatives(parser, "default: autograd with -m, else fft")
     parser.add_argument("--minus", metavar="REF", help="subtract the density of REF with the same atoms and grid")
     parser.add_argument(
         "--kind", choices=("density", "response"), help="what the values are, in place of what the files say"
@@ -61,6 +63,7 @@ def run(args) -> None:
         field=args.field,
         outputs=args.output,
         source=predicted(args),
+        derivatives=args.derivatives,
     )
 
 

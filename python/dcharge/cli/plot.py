@@ -16,6 +16,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("-n", "--frame", type=natural, default=0, metavar="N", help="frame of the system (default: 0)")
     parser.add_argument("--axis", choices=("a", "b", "c"), default="c", help="cell vector the slice cuts (default: c)")
     parser.add_argument(
+        "--laplacian", action="store_true", help="of the Laplacians of both densities, by Fourier transform of the grid"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         default="density.png",
@@ -37,4 +40,5 @@ def run(args) -> None:
         output=args.output,
         pbc=args.pbc,
         field=args.field,
+        laplacian=args.laplacian,
     )

@@ -163,6 +163,15 @@ def add_precision(parser: argparse.ArgumentParser, words: str) -> None:
     )
 
 
+def add_derivatives(parser: argparse.ArgumentParser, words: str) -> None:
+    """--derivatives."""
+    parser.add_argument(
+        "--derivatives",
+        choices=("fft", "autograd"),
+        help=f"of the density on its grid, or of the model at the grid's points, where it is smooth ({words})",
+    )
+
+
 def add_type_map(parser: argparse.ArgumentParser) -> None:
     """--type-map, for files whose atoms have numbers instead of species."""
     parser.add_argument(

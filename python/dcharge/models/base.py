@@ -33,6 +33,7 @@ class Model(nn.Module):
 
     n_channels = 1
     sees_field = False  # whether the electric field enters
+    smooth = True  # whether the density has derivatives everywhere (settings may still spoil them)
     encodes_atoms = False  # whether the time of `encode` grows with the number of atoms
     tile: int | None = None  # points decoded at once on a CPU; None: the usual number
     bf16 = False  # whether matrix products round their operands to bfloat16, in prediction only
