@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny import FIREANN, NO_BASELINE, PAINN, SCHNET, curve, input_config, same_tensors, validated
+from tiny import CGCNN, FIREANN, NO_BASELINE, PAINN, SCHNET, curve, input_config, same_tensors, validated
 
 from dcharge import checkpoint
 from dcharge.errors import InputError
@@ -26,6 +26,7 @@ RUNS = {
     "fireann": {"model": FIREANN, "training": {"training_data": {"frames_per_batch": 1}}},
     "painn": {"model": PAINN, "training": {"training_data": {"frames_per_batch": 1}}},
     "schnet": {"model": SCHNET, "training": {"training_data": {"frames_per_batch": 1}}},
+    "cgcnn": {"model": CGCNN, "training": {"ema": 0.9}},
     "equi": {"model": {**FIREANN, "variant": "equi"}, "training": {"ema": 0.9}},
     "fraction": {"training": {"validation_data": {"fraction": 0.2}}},
 }

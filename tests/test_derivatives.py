@@ -154,6 +154,7 @@ PAPER = {"vacuum": "paper", "standardize": False, "embedding": "exact", "baselin
         ({**PAPER, "descriptor": {"soft": 0.0}}, "model/descriptor/soft 0, its density has cusps at the nuclei"),
         ({"type": "painn", "soft": 0.0}, "model/soft 0, its density has cusps"),
         ({"type": "schnet", "cutoff_function": "published"}, "model/cutoff_function published"),
+        ({"type": "cgcnn"}, "family cgcnn is not smooth"),
         ({"fitting_net": {"activation_function": "relu"}}, "model/fitting_net/activation_function relu has a kink"),
     ],
 )

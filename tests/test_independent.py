@@ -122,7 +122,7 @@ def test_not_finite():
         independent_rows(np.array([[1.0, np.nan]]), 0.1)
 
 
-FAMILIES = ("deep_charge", "fireann", "painn", "schnet")
+FAMILIES = ("deep_charge", "fireann", "painn", "schnet", "cgcnn")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

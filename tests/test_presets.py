@@ -52,6 +52,18 @@ def test_deepdft_is_the_public_code():
         assert (data["batch_size"], data["frames_per_batch"]) == (2000, 2) and config["loss"]["type"] == "mse"
 
 
+def test_cgcnn_is_the_public_code():
+    """Parameter count; 30 epochs of batches of 256, the rate as it was until epoch 100."""
+    for name, n in {"polymers": 30_000, "zeolites": 8_000}.items():
+        config = load_config(PRESETS / f"cgcnn_{name}.json")
+        assert sum(p.numel() for p in make_model(config["model"]).parameters()) == 97_345
+        steps, rate = config["training"]["numb_steps"], config["learning_rate"]
+        assert config["training"]["training_data"]["batch_size"] == 256 and 29 * n <= 256 * steps <= 30 * n
+        schedule = Schedule(rate, steps)
+        assert schedule.rate(0) == schedule.rate(steps - 1) == 0.01
+        assert schedule.rate(101 * n // 256) == pytest.approx(1e-3)
+
+
 def test_deep_charge_is_the_papers():
     """337 201 weights in the fitting net and 4160 per species."""
     for name, n_types in {"water": 2, "si": 1, "al": 1, "almg": 2}.items():

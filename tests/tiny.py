@@ -33,7 +33,8 @@ FIREANN = {
 # cells and clusters of the tests are made for what a point sees through the atoms: 3 times 3.5 Angstrom
 PAINN = {"type": "painn", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "n_radial": 5}
 SCHNET = {"type": "schnet", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "gaussian_step": 0.4}
-MODELS = {"deep_charge": MODEL, "fireann": FIREANN, "painn": PAINN, "schnet": SCHNET}
+CGCNN = {"type": "cgcnn", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "gaussian_step": 0.5}
+MODELS = {"deep_charge": MODEL, "fireann": FIREANN, "painn": PAINN, "schnet": SCHNET, "cgcnn": CGCNN}
 INPUT = {
     "model": MODEL,
     "learning_rate": {"type": "exp", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 5},

@@ -1,5 +1,7 @@
 """Graphs of local environments, against loops over points, images and pairs in numpy."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,10 @@ def given(c):
     return points, point_frame, atoms, *rest
 
 
-def brute(c, rcut=RCUT, neighbors=12, tie=1e-4):
+@cache
+def brute(system, rcut=RCUT, neighbors=12, tie=1e-4):
     """Per point: atoms of the nodes, and per node the edges as sorted (distance rounded, target)."""
-    out = []
+    c, out = case(system), []
     atoms, atom_frame = c.atoms.numpy(), c.atom_frame.numpy()
     for r_p, f in zip(c.points.numpy(), c.point_frame.tolist(), strict=True):
         found = []
@@ -66,11 +69,10 @@ def check(c, graphs, exact):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("system", list(FRAMES))
 def test_brute_force(backend, system, options):
-    c = case(system)
-    options = {"rcut": RCUT, **options}
+    c, options = case(system), {"rcut": RCUT, **options}
     graphs = local_environments(*given(c), **options)
     assert [t.dtype for t in graphs] == [torch.int64] * 4 + [torch.float64]
-    check(c, graphs, brute(c, **options))
+    check(c, graphs, brute(system, **options))
 
 
 def test_edges_are_distances(backend):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..errors import InputError, nearest
 from .base import Model
+from .cgcnn import Cgcnn
 from .deep_charge import DeepCharge
 from .fireann import Fireann
 from .painn import Painn
 from .schnet import Schnet
 
-FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann, "painn": Painn, "schnet": Schnet}
+FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann, "painn": Painn, "schnet": Schnet, "cgcnn": Cgcnn}
 
 
 def make_model(config: dict, seed: int = 1) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,19 @@ def frame_pairs(batch: Batch, points: Tensor | None, point_frame: Tensor | None,
         empty = torch.zeros(0, dtype=torch.int64, device=points.device)
         return empty, empty, points.new_zeros((0, 3))
     return torch.cat(point_index), torch.cat(atom_index), torch.cat(vectors)
+
+
+def blocks(counts: Tensor, most: int):
+    """Consecutive points with at most `most` pairs together, or one point: (first, end, slice of their pairs).
+
+    counts [n] int64: pairs (or nodes of the graph) of every point. A block has at most `most` points, too.
+    """
+    ends = [0, *torch.cumsum(counts, 0).tolist()]
+    start = 0
+    while start < len(counts):
+        stop = min(max(start + 1, bisect.bisect_right(ends, ends[start] + most) - 1), start + most)
+        yield start, stop, slice(ends[start], ends[stop])
+        start = stop
 
 
 def pair_environment(

@@ -12,7 +12,6 @@ a Gaussian of r has a kink on a nucleus; 0 is as published.
 
 from __future__ import annotations
 
-import bisect
 import math
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,7 @@ from ..ops.bases import safe_norm
 from ..ops.probe_messages import interpolation
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
 from .pair_messages import PairMessages, added, interpolated
-from .pairs import frame_pairs
+from .pairs import blocks, frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
 
 # of the filters' table over the distance; several for every Gaussian
@@ -177,16 +176,3 @@ class Schnet(DeepDFT):
             *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
             parts.append(s)
         return torch.cat(parts), counts[:, None] > 0
-
-
-def blocks(counts: Tensor, most: int):
-    """Consecutive points with at most `most` pairs together, or one point: (first, end, slice of their pairs).
-
-    counts [n] int64: pairs of every point. A block has at most `most` points, too.
-    """
-    ends = [0, *torch.cumsum(counts, 0).tolist()]
-    start = 0
-    while start < len(counts):
-        stop = min(max(start + 1, bisect.bisect_right(ends, ends[start] + most) - 1), start + most)
-        yield start, stop, slice(ends[start], ends[stop])
-        start = stop

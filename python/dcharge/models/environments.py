@@ -1,0 +1,93 @@
+"""The graphs of a batch of points, and sums over their edges for CGCNN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..ops import crystal_convolution
+
+EDGES = 1 << 14  # whose Gaussians lie in memory at once
+
+
+class Environments:
+    """Graphs as op `local_environments` gives them, with the species of the nodes (n_types: the probe).
+
+    n_nodes [n_points] int64; species [n] int64; edge_offset, edge_target, edge_distance; no edge is longer than cutoff
+    """
+
+    def __init__(
+        self, atom_type, node_offset, node_atom, edge_offset, edge_target, edge_distance, *, cutoff: float, n_types: int
+    ):  # fmt: skip
+        self.cutoff, self.node_offset = cutoff, node_offset
+        self.edge_offset, self.edge_target, self.edge_distance = edge_offset, edge_target, edge_distance
+        types = torch.cat([atom_type, atom_type.new_full((1,), n_types)])
+        self.species = types[node_atom]  # -1, the probe, is the last one
+        self.n_nodes = node_offset.diff()
+
+    def part(self, start: int, stop: int) -> Environments:
+        """The graphs of the points from `start` to before `stop`."""
+        out = object.__new__(Environments)
+        first, last = self.node_offset[[start, stop]].tolist()
+        begin, end = self.edge_offset[[first, last]].tolist()
+        out.cutoff, out.node_offset = self.cutoff, self.node_offset[start : stop + 1] - first
+        out.edge_offset = self.edge_offset[first : last + 1] - begin
+        out.edge_target, out.edge_distance = self.edge_target[begin:end] - first, self.edge_distance[begin:end]
+        out.species, out.n_nodes = self.species[first:last], self.n_nodes[start:stop]
+        return out
+
+    def convolution(self, center: Tensor, neighbor: Tensor, table: Tensor) -> Tensor:
+        """The gated sums [n_nodes, n_features]."""
+        edges = self.edge_offset, self.edge_target, self.edge_distance
+        return crystal_convolution(center, neighbor, *edges, table, cutoff=self.cutoff)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over the nodes of every point: x [n_nodes, n_features] -> [n_points, n_features]."""
+        point = torch.repeat_interleave(self.n_nodes)
+        total = x.new_zeros((len(self.n_nodes), x.shape[1])).index_add(0, point, x)
+        return total / self.n_nodes[:, None].to(x.dtype)
+
+
+class EdgeSums:
+    """Mean and variance over all edges of u_ij = center_i + neighbor_j + W g(d_ij), without listing u.
+
+    The variance of a sum of three terms is a sum over nodes, once the sums of g over the edges of every node (out),
+    into every node (into) and of its products (square) are known, g without its mean, divided by the number of edges.
+    These depend on the graphs alone and serve all layers.
+    """
+
+    def __init__(self, graphs: Environments, gaussians, dtype):
+        self.graphs, self.n = graphs, len(graphs.edge_target)
+        n_nodes = len(graphs.species)
+        degree, target = graphs.edge_offset.diff(), graphs.edge_target
+        node = torch.repeat_interleave(degree)
+        width = len(gaussians.centers)
+        self.out, self.into = (torch.zeros((n_nodes, width), dtype=dtype, device=node.device) for _ in range(2))
+        square = torch.zeros((width, width), dtype=torch.float64, device=node.device)
+        for d, i, j in zip(*(x.split(EDGES) for x in (graphs.edge_distance, node, target)), strict=True):
+            g = gaussians(d).to(dtype)
+            self.out.index_add_(0, i, g)
+            self.into.index_add_(0, j, g)
+            square += g.T @ g
+        count = max(1, self.n)
+        self.of_center = (degree.double() / count).to(dtype)[:, None]
+        self.of_neighbor = (torch.bincount(target, minlength=n_nodes).double() / count).to(dtype)[:, None]
+        mean = self.out.sum(0, dtype=torch.float64) / count
+        self.square = (square / count - mean[:, None] * mean).to(dtype)
+        self.mean = mean.to(dtype)
+        self.out = self.out / count - self.of_center * self.mean
+        self.into = self.into / count - self.of_neighbor * self.mean
+
+    def moments(self, center: Tensor, neighbor: Tensor, of_edge: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance [width] for center, neighbor [n_nodes, width] and W [width, n_gaussians]."""
+        mean_c, mean_n = (self.of_center * center).sum(0), (self.of_neighbor * neighbor).sum(0)
+        c, n = center - mean_c, neighbor - mean_n
+        received = torch.nn.functional.embedding_bag(
+            self.graphs.edge_target, n, self.graphs.edge_offset, mode="sum", include_last_offset=True
+        )
+        # sums over edges of c^2 + 2 c n + 2 c Wg,  n^2 + 2 n Wg,  (Wg)^2, divided by their number
+        by_center = c * (self.of_center * c + 2 * (received / max(1, self.n) + self.out @ of_edge.T))
+        by_neighbor = n * (self.of_neighbor * n + 2 * (self.into @ of_edge.T))
+        by_edge = ((of_edge @ self.square) * of_edge).sum(1)
+        variance = by_center.sum(0) + by_neighbor.sum(0) + by_edge
+        return mean_c + mean_n + of_edge @ self.mean, variance.clamp_min(0.0)
