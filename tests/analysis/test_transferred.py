@@ -17,15 +17,25 @@ def test_sheets(mid, shift):
     assert found.mid == pytest.approx(shift + ((9.0 + 11.5 + 14.2) / 3 if mid is None else mid))
 
 
-def test_sign_and_charge():
-    """Upside down the sign changes; a total charge stays where it is."""
+def test_sign():
+    """Upside down the sign changes."""
     down = sheets(c=(1.3, -0.9, -24.0), origin=(0, 0, 24.0))
     assert transferred_charge(down, "z").above == pytest.approx(SIGMA * AREA, rel=1e-9)
     assert transferred_charge(down, "3").above == pytest.approx(-SIGMA * AREA, rel=1e-9)
-    charged = sheets(extra=0.01 / AREA)
+
+
+@pytest.mark.parametrize("extra", [0.01, -0.01])
+def test_total_charge_is_removed_unless_kept(extra):
+    """Half of what is removed, nearly, lies on either side: the sheet that has gained 0.01 e gives away more of it."""
+    charged = sheets(extra=extra / AREA)
+    kept = transferred_charge(charged, keep_charge=True)
+    assert kept.above == pytest.approx(SIGMA * AREA + extra, rel=1e-9) and kept.removed == 0.0
+    assert kept.above + kept.below == pytest.approx(total_charge(charged), rel=1e-9)
     found = transferred_charge(charged)
-    assert found.above == pytest.approx(SIGMA * AREA + 0.01, rel=1e-9)
-    assert found.above + found.below == pytest.approx(total_charge(charged), rel=1e-9)
+    sigma, more = SIGMA, extra / AREA
+    assert found.above == pytest.approx(2 * sigma * (sigma + more) / (2 * sigma + more) * AREA, rel=1e-6)
+    assert found.above + found.below == pytest.approx(0.0, abs=1e-9)
+    assert found.removed == pytest.approx(extra, rel=1e-9)
 
 
 def test_middle_within_a_sheet():

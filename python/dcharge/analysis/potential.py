@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError, counted, log
+from ..errors import InputError, counted
 from .axis import axis_of
-from .charge import total_charge
+from .charge import KEEP_CHARGE, neutral_response
 from .observation import Curve, Observation, need_response
 from .slab import slab_of
 
 E_OVER_EPSILON0 = 180.951282  # V Angstrom, CODATA 2018: 1.602176634e-19 / 8.8541878128e-12 V m
 MARGIN = 1.0  # Angstrom
-MUCH = 0.05  # of integral |dn|: a total charge above it is worth a warning
 
 FLAG = "potential"
 OPTIONS = {
@@ -27,10 +26,7 @@ OPTIONS = {
         "metavar": "LENGTH",
         "help": f"the slope is fitted this far inside the outermost atomic planes, Angstrom (default: {MARGIN:g})",
     },
-    "--keep-charge": {
-        "action": "store_true",
-        "help": "do not remove the response's total charge before the potential",
-    },
+    **KEEP_CHARGE,
 }
 
 
@@ -78,17 +74,7 @@ def response_potential(
             f"{density.name}: the potential is that of a slab, periodic along "
             f"{' and '.join('abc'[i] for i in axis.others)} (--pbc says so); for a molecule ask for --dipole"
         )
-    removed, values = 0.0, density.total
-    if not keep_charge and values.any():
-        absolute = np.abs(values, dtype=np.float64)
-        removed = total_charge(density)
-        share = removed / (absolute.sum() * density.grid.dv)
-        if abs(share) > MUCH:
-            log.warning(
-                f"{density.name}: {removed:.3g} e are removed from the response, {100 * abs(share):.1f} % of its "
-                "integral |dn|; the potential depends on how (--keep-charge leaves them)"
-            )
-        values = values - absolute * share
+    values, removed = neutral_response(density, keep_charge, "the potential")
     slab = slab_of(density, axis, values)
     height, area = slab.profile.height, slab.profile.area
     charge = slab.integral()

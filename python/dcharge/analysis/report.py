@@ -51,10 +51,11 @@ def chosen(options: dict) -> list:
     if all(m.FLAG is None for m in asked):
         flags = ", ".join("--" + flag.replace("_", "-") for m in modules for flag in flags_of(m))
         raise InputError(f"analyze: nothing asked for; one or more of {flags} expected")
+    heard = {flag for module in asked for flag in module.OPTIONS}
     for module in modules:
         for flag in module.OPTIONS:
             value = options.get(flag.removeprefix("--").replace("-", "_"))
-            if value is not None and value is not False and module not in asked:
+            if value is not None and value is not False and flag not in heard:
                 raise InputError(
                     f"{flag}: belongs to --{flags_of(module)[0].replace('_', '-')}, which is not asked for"
                 )

@@ -25,9 +25,8 @@ def add_arguments(parser) -> None:
     grid.add_argument("--like", metavar="REF", help="its grid: that of a density file")
     add_device(parser)
     group = parser.add_argument_group("observables")
-    for module in observables():
-        for flag, words in module.OPTIONS.items():
-            group.add_argument(flag, **words)
+    for flag, words in {f: w for module in observables() for f, w in module.OPTIONS.items()}.items():
+        group.add_argument(flag, **words)  # two observables may share an option
     add_derivatives(parser, "default: autograd with -m, else fft")
     parser.add_argument("--minus", metavar="REF", help="subtract the density of REF with the same atoms and grid")
     parser.add_argument(
