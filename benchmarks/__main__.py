@@ -3,9 +3,9 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers train coarse scaling memory fireann, which run without names in 12 minutes on two
-cores (the first time 3.5 more, for DeePMD-kit's models); only if named: deepdft (3 minutes) and huge (100 000 atoms,
-minutes by itself). --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
+Names: formats moments predict peers train coarse scaling memory fireann cgcnn, which run without names in 12 minutes
+on two cores (the first time 3.5 more, for DeePMD-kit's models); only if named: deepdft (3 minutes) and huge (100 000
+atoms, minutes by itself). --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
 
 Each runs in a process of its own and prints its rows as JSON on its last line. Results go to
 benchmarks/results/<processor>-<date>.json after every measurement, so that an interrupted run keeps what it has;
@@ -25,7 +25,7 @@ from pathlib import Path
 from . import docs, machine, table
 
 HERE = Path(__file__).resolve().parent
-DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory", "fireann")
+DEFAULT = ("formats", "moments", "predict", "peers", "train", "coarse", "scaling", "memory", "fireann", "cgcnn")
 NAMES = (*DEFAULT, "deepdft", "huge")
 QUICK = {"formats": ["30"]}  # 30^3 points; the others know --quick
 GOALS = {  # least ratio and rate of rows that do not bring their own

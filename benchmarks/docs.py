@@ -10,7 +10,7 @@ from . import table
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs/performance.md"
 BEGIN, END = "<!-- figures: python -m benchmarks --docs -->", "<!-- end of figures -->"
-ORDER = ("predict", "peers", "deepdft", "train", "fireann", "coarse", "scaling", "huge", "moments", "formats", "memory")
+ORDER = tuple("predict peers deepdft train fireann cgcnn coarse scaling huge moments formats memory".split())
 
 
 def newest(folder: Path = RESULTS) -> dict[str, dict]:

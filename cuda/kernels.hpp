@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/bins.hpp"
+#include "core/crystal_element.hpp"
 #include "core/gram_block.hpp"
 #include "core/moments_backward_block.hpp"
 #include "core/moments_block.hpp"
@@ -54,6 +55,11 @@ template <class T>
 int probe_messages(const ProbeArguments<T>& arguments, Stream stream);
 template <class T>
 int probe_messages_backward(const ProbeArguments<T>& arguments, Stream stream);
+// d_neighbor and d_table of the adjoint begin with zeros.
+template <class T>
+int crystal_convolution(const CrystalArguments<T>& arguments, Stream stream);
+template <class T>
+int crystal_convolution_backward(const CrystalArguments<T>& arguments, Stream stream);
 // Pairs of every centre; then, with their running sum, the pairs themselves.
 int count_neighbors(const NeighborsArguments& arguments, Stream stream);
 int fill_neighbors(const NeighborsArguments& arguments, Stream stream);

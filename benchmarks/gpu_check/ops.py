@@ -269,6 +269,52 @@ def probe_messages_backward(s: System, dtype):
     return lambda: torch.ops.dcharge.probe_messages_backward(*arguments), (), arguments
 
 
+EDGES, CUTOFF = 12, 8.0  # of a node of a crystal graph; end of its table, Angstrom
+
+
+def crystal_flops(s: System) -> float:
+    """Multiply-adds of a node: per edge and feature gate and core from four knots, sigmoid and softplus (40)."""
+    return EDGES * s.width * (2 * 5 + 40)
+
+
+def crystal(s: System, dtype):
+    """A graph with a node for every point: tensors of crystal_convolution. One node has no edges."""
+    n, width = len(s.points), 2 * s.width
+    degree = torch.full((n,), EDGES, device=s.points.device)
+    degree[:1] = 0
+    offset = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    edge = torch.arange((n - 1) * EDGES if n else 0, device=s.points.device)
+    target = (edge // EDGES + 7 * (edge % EDGES)) % max(n, 1)
+    distance = CUTOFF * random((len(edge),), s.points, torch.float64, 15).sigmoid()
+    center, neighbor = (random((n, width), s.points, dtype, seed) for seed in (16, 17))
+    return center, neighbor, offset, target, distance, random((KNOTS, width), s.points, dtype, 18)
+
+
+def crystal_bytes(s: System, size: int) -> float:
+    """Traffic of a node: both of its rows and the result; its edges."""
+    return 5 * s.width * size + 8 + 16 * EDGES
+
+
+@op(flops=crystal_flops, traffic=crystal_bytes)
+def crystal_convolution(s: System, dtype):
+    """Gated sums over the edges of a graph, and through autograd crystal_convolution_backward."""
+    from dcharge import ops
+
+    center, neighbor, *edges, table = crystal(s, dtype)
+
+    def call(center, neighbor, table):
+        return ops.crystal_convolution(center, neighbor, *edges, table, cutoff=CUTOFF)
+
+    return call, (center, neighbor, table), (center, neighbor, *edges, table, CUTOFF)
+
+
+@op(flops=lambda s: 2 * crystal_flops(s), traffic=lambda s, size: 2 * crystal_bytes(s, size))
+def crystal_convolution_backward(s: System, dtype):
+    """Called by itself, for its rate."""
+    arguments = (random((len(s.points), s.width), s.points, dtype, 9), *crystal(s, dtype), CUTOFF)
+    return lambda: torch.ops.dcharge.crystal_convolution_backward(*arguments), (), arguments
+
+
 @op()
 def neighbors(s: System, dtype):
     """Atoms of frame 0 around its points; integers, so they must be the same."""

@@ -120,6 +120,17 @@ struct ProbeTables {
   int64_t n_atoms, vectors;  // 1 or 2 vectors of lanes in a slice
 };
 
+// Crystal-graph networks: cpu/crystal.hpp.
+template <class T>
+struct CrystalGraph;
+template <class T>
+struct CrystalGradients;
+template <class T>
+struct CrystalNetwork;
+template <class T>
+struct CrystalPairs;
+struct CrystalBatch;
+
 template <class T>
 struct KernelsOf {
   int64_t width;  // lanes: points that are treated together
@@ -164,6 +175,17 @@ struct KernelsOf {
                            T* d_states, T* d_table);
   // of the vectors from atom to probe, d_pairs [n_pairs, 4] written, the last of every four is scratch
   void (*probe_positions)(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, const T* grad, double* d_pairs);
+  // out [n_nodes, n_features], rows begin .. end - 1 written
+  void (*crystal_convolution)(const CrystalGraph<T>&, int64_t begin, int64_t end, T* out);
+  // adjoint, grad like out: columns of one slice of `width` features
+  void (*crystal_convolution_backward)(const CrystalGraph<T>&, const T* grad, int64_t slice,
+                                       const CrystalGradients<T>&);
+  // rows first .. first + n - 1 of the pairs' tables, from their distances and the species of centre and neighbour
+  void (*crystal_pairs)(const CrystalNetwork<T>&, int64_t first, int64_t n, const double* distance,
+                        const int32_t* species, const CrystalPairs<T>&);
+  // out [n_points, n_layers + 1 or 1, n_features]: means of the states over the nodes of every point
+  void (*crystal_network)(const CrystalNetwork<T>&, const CrystalPairs<T>&, const CrystalBatch&, T* out, void* scratch);
+  size_t (*crystal_network_scratch)(const CrystalNetwork<T>&, int64_t n_nodes);
 };
 
 struct Kernels {

@@ -9,6 +9,11 @@
 #define DCHARGE_PROBE                                                                                            \
   "Tensor points, Tensor point_frame, Tensor atoms, Tensor atom_frame, Tensor cell, Tensor pbc, Tensor states, " \
   "Tensor table, float rcut"
+#define DCHARGE_UNTYPED "Tensor points, Tensor point_frame, Tensor atoms, Tensor atom_frame, Tensor cell, Tensor pbc"
+#define DCHARGE_ENVIRONMENT "float rcut, int neighbors, float tie"
+#define DCHARGE_CRYSTAL                                                                                   \
+  "Tensor center, Tensor neighbor, Tensor edge_offset, Tensor edge_target, Tensor edge_distance, Tensor " \
+  "table, float cutoff"
 
 namespace dcharge {
 
@@ -37,6 +42,12 @@ void define_ops(Library& m) {
   m.def("ead_network(" DCHARGE_GEOMETRY ", " DCHARGE_ORBITALS
         ", Tensor scale, Tensor constant, Tensor? vacuum, Tensor weights, Tensor vectors, int[] widths, int n_output, "
         "bool norm, bool tanh_like, " DCHARGE_ORBITAL_SHAPE ") -> Tensor");
+  m.def("local_environments(" DCHARGE_UNTYPED ", " DCHARGE_ENVIRONMENT ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("crystal_convolution(" DCHARGE_CRYSTAL ") -> Tensor");
+  m.def("crystal_convolution_backward(Tensor grad, " DCHARGE_CRYSTAL ") -> (Tensor, Tensor, Tensor)");
+  m.def("crystal_network(" DCHARGE_GEOMETRY
+        ", Tensor state, Tensor center, Tensor neighbor, Tensor weights, Tensor bias, Tensor table, Tensor scale, "
+        "Tensor shift, int n_features, bool all_layers, float cutoff, " DCHARGE_ENVIRONMENT ") -> (Tensor, Tensor)");
   m.def("neighbors(Tensor positions, Tensor cell, Tensor pbc, float cutoff, Tensor? targets) -> (Tensor, Tensor)");
 }
 

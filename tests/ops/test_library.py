@@ -22,12 +22,15 @@ def op_inputs(requires_grad):
     p = torch.randn(4, N_TYPES, 4, 3, dtype=torch.float64)
     orbitals = parameters(len(atoms), 3)
     probes = probe_parameters(len(atoms), 3)
-    for t in (points, atoms, a, *orbitals, *probes):
+    crystal = [torch.randn(n, 6, dtype=torch.float64) for n in (5, 5, 7)]  # center, neighbor, table
+    edges = (torch.tensor([0, 2, 2, 3, 4, 5]), torch.tensor([1, 2, 0, 4, 3]), torch.rand(5, dtype=torch.float64))
+    for t in (points, atoms, a, *orbitals, *probes, *crystal):
         t.requires_grad_(requires_grad)
     geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
     untyped = (*geometry[:3], *geometry[4:], *probes, 4.0)
     fixed, fixed_orbitals = (tuple(t.detach() for t in tensors) for tensors in (geometry, orbitals))
     fixed_probes = tuple(t.detach() for t in untyped[:-1])
+    fixed_crystal = tuple(t.detach() for t in crystal)
     index, shape = torch.tensor([-1, 0, 1, -1]), (4.0, 0.3, 1, True)
     return {
         "radial_moments": (*geometry, *LENGTHS, 3, 1, N_TYPES, torch.float64),
@@ -42,12 +45,16 @@ def op_inputs(requires_grad):
         "ead": (*fixed, *fixed_orbitals, index, torch.randn(1, 4, 3, dtype=torch.float64), *shape),
         "probe_messages": untyped,
         "probe_messages_backward": (torch.randn(4, 2, 4, 3).double(), *fixed_probes, 4.0, True, True),
+        "local_environments": (*fixed[:3], *fixed[4:], 4.0, 12, 1e-4),
+        "crystal_convolution": (*crystal[:2], *edges, crystal[2], 8.0),
+        "crystal_convolution_backward": (torch.randn(5, 3, dtype=torch.float64), *fixed_crystal[:2], *edges,
+                                         fixed_crystal[2], 8.0),
         "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("name", [op for op in library.COMPILED if op not in library.CPU_ONLY])  # has no gradients
+@pytest.mark.parametrize("name", [op for op in library.COMPILED if not op.endswith("_network")])  # without gradients
 def test_opcheck(compiled, name, requires_grad):
     torch.library.opcheck(getattr(torch.ops.dcharge, name).default, op_inputs(requires_grad)[name])
 

@@ -65,5 +65,21 @@ void probe_parameters(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&,
 template <class T>
 void probe_positions(const Probe&, const ProbeTables<T>&, const ProbePairs<T>&, const T* grad, double* d_pairs);
 
+template <class T>
+void crystal_convolution(const CrystalGraph<T>&, int64_t begin, int64_t end, T* out);
+
+template <class T>
+void crystal_convolution_backward(const CrystalGraph<T>&, const T* grad, int64_t slice, const CrystalGradients<T>&);
+
+template <class T>
+void crystal_pairs(const CrystalNetwork<T>&, int64_t first, int64_t n, const double* distance, const int32_t* species,
+                   const CrystalPairs<T>&);
+
+template <class T>
+void crystal_network(const CrystalNetwork<T>&, const CrystalPairs<T>&, const CrystalBatch&, T* out, void* scratch);
+
+template <class T>
+size_t crystal_network_scratch(const CrystalNetwork<T>&, int64_t n_nodes);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

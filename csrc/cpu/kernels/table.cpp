@@ -48,7 +48,12 @@ constexpr KernelsOf<T> kernels_of() {
           probe_pairs<T>,
           probe_messages<T>,
           probe_parameters<T>,
-          probe_positions<T>};
+          probe_positions<T>,
+          crystal_convolution<T>,
+          crystal_convolution_backward<T>,
+          crystal_pairs<T>,
+          crystal_network<T>,
+          crystal_network_scratch<T>};
 }
 
 }  // namespace

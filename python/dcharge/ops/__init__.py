@@ -1,6 +1,7 @@
 """Ops: one file each with formula, torch reference (the specification), public function, fake and autograd."""
 
 from .crystal_convolution import crystal_convolution
+from .crystal_network import CrystalLayer, CrystalNetwork, crystal_network
 from .ead import ead, orbital_gram
 from .ead_network import EadNetwork, ead_network
 from .gram import gram
@@ -15,11 +16,14 @@ from .se_e2_a import contract, se_e2_a
 from .switch import switch
 
 __all__ = [
+    "CrystalLayer",
+    "CrystalNetwork",
     "EadNetwork",
     "FittingLayer",
     "MomentsNetwork",
     "contract",
     "crystal_convolution",
+    "crystal_network",
     "ead",
     "ead_network",
     "gram",

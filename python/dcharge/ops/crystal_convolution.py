@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .check import check_range, check_tensor
+from .library import compiled_for, loaded
 from .probe_messages import FEWEST_KNOTS, interpolation
 
 EDGES_PER_BLOCK = 1 << 14
@@ -43,10 +44,11 @@ def crystal_convolution(
     Returns [n_nodes, n_features], zeros for a node without edges.
     Raises TypeError or ValueError naming the argument that is wrong.
     """
-    check_crystal_convolution(center, neighbor, edge_offset, edge_target, edge_distance, table, cutoff)
-    return crystal_convolution_reference(
-        center, neighbor, edge_offset, edge_target, edge_distance, table, float(cutoff)
-    )
+    tensors = (center, neighbor, edge_offset, edge_target, edge_distance, table)
+    check_crystal_convolution(*tensors, cutoff)
+    compiled = compiled_for(center.device)
+    compute = torch.ops.dcharge.crystal_convolution if compiled else crystal_convolution_reference
+    return compute(*tensors, float(cutoff))
 
 
 def check_crystal_convolution(center, neighbor, edge_offset, edge_target, edge_distance, table, cutoff) -> None:
@@ -94,3 +96,29 @@ def crystal_convolution_reference(center, neighbor, edge_offset, edge_target, ed
         gate, core = u.chunk(2, 1)
         total = total.index_add(0, i, torch.sigmoid(gate) * torch.nn.functional.softplus(core))
     return total
+
+
+def _register():
+    lib = "dcharge::crystal_convolution"
+
+    @torch.library.register_fake(lib)
+    def _(center, neighbor, edge_offset, edge_target, edge_distance, table, cutoff):
+        return center.new_empty((center.shape[0], center.shape[1] // 2))
+
+    @torch.library.register_fake(lib + "_backward")
+    def _(grad, center, neighbor, edge_offset, edge_target, edge_distance, table, cutoff):
+        return tuple(t.new_empty(t.shape) for t in (center, neighbor, table))
+
+    def save(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:6])
+        ctx.cutoff = inputs[6]
+
+    def backward(ctx, grad):
+        found = torch.ops.dcharge.crystal_convolution_backward(grad, *ctx.saved_tensors, ctx.cutoff)
+        return found[0], found[1], None, None, None, found[2], None
+
+    torch.library.register_autograd(lib, backward, setup_context=save)
+
+
+if loaded():
+    _register()

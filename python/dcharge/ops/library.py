@@ -26,11 +26,17 @@ COMPILED = (
     "moments_network",
     "probe_messages",
     "probe_messages_backward",
+    "local_environments",
+    "crystal_convolution",
+    "crystal_convolution_backward",
+    "crystal_network",
     "neighbors",
 )
-CPU_ONLY = (  # on a GPU torch composes these of other ops
+CPU_ONLY = (  # on a GPU torch composes these of other ops, and local_environments is its reference
     "ead_network",
     "moments_network",
+    "local_environments",
+    "crystal_network",
 )
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .check import check_geometry, check_integer
 from .geometry import shifted
+from .library import compiled_for, loaded
 from .neighbors import neighbors as neighbor_list
 
 DISTANCES_PER_BLOCK = 1 << 20
@@ -50,9 +51,10 @@ def local_environments(
     Raises TypeError or ValueError naming the argument that is wrong.
     """
     check_local_environments(points, point_frame, atoms, atom_frame, cell, pbc, rcut, neighbors, tie)
-    return local_environments_reference(
-        points, point_frame, atoms, atom_frame, cell, pbc, float(rcut), neighbors, float(tie)
-    )
+    tensors = (points.detach(), point_frame, atoms.detach(), atom_frame, cell, pbc)
+    compiled = compiled_for(points.device) and points.device.type == "cpu"
+    compute = torch.ops.dcharge.local_environments if compiled else local_environments_reference
+    return compute(*tensors, float(rcut), neighbors, float(tie))
 
 
 def check_local_environments(points, point_frame, atoms, atom_frame, cell, pbc, rcut, neighbors, tie) -> None:
@@ -115,3 +117,12 @@ def nodes(points, point_frame, atoms, atom_frame, cell, pbc, rcut):
     point, atom, vector = (torch.cat(x) for x in zip(*parts, strict=True))
     point, order = torch.sort(point, stable=True)
     return point, atom[order], vector[order]
+
+
+if loaded():
+
+    @torch.library.register_fake("dcharge::local_environments")
+    def _(points, point_frame, atoms, atom_frame, cell, pbc, rcut, neighbors, tie):
+        n_nodes, n_edges = (torch.library.get_ctx().new_dynamic_size() for _ in range(2))
+        shapes = (points.shape[0] + 1, n_nodes, n_nodes + 1, n_edges)
+        return *(point_frame.new_empty((n,)) for n in shapes), points.new_empty((n_edges,))

@@ -14,6 +14,7 @@ from cases import FRAMES, N_TYPES, RADIAL, Case, relative_error, tolerance  # no
 from orbital_cases import SOFT, parameters  # noqa: E402
 from probe_cases import parameters as probe_parameters  # noqa: E402
 
+from dcharge.ops.crystal_convolution import crystal_convolution_reference  # noqa: E402
 from dcharge.ops.ead import orbital_gram_backward_reference, orbital_gram_reference  # noqa: E402
 from dcharge.ops.gram import gram_backward_reference, gram_reference  # noqa: E402
 from dcharge.ops.moments import radial_moments_reference  # noqa: E402
@@ -120,6 +121,34 @@ def probe_contract(op, what, geometry, n_features, n_layers):
                     print(f"gradient {k}, {what}: is {x.dtype}")
 
 
+def crystals(op):
+    """Nodes without edges, edges at both ends of the table, no nodes; an edge that is not there makes nan."""
+    for n_nodes, n_features in ((23, 5), (300, 64), (0, 3)):
+        g = torch.Generator().manual_seed(n_nodes)
+        degree = torch.randint(0, 15, (n_nodes,), generator=g)
+        offset = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        target = torch.randint(0, max(n_nodes, 1), (int(offset[-1]),), generator=g)
+        distance = 8 * torch.rand(len(target), dtype=torch.float64, generator=g)
+        distance[:2] = torch.tensor([0.0, 8.0])[: len(distance)]
+        floats = [torch.randn(n, 2 * n_features, dtype=torch.float64, generator=g) for n in (n_nodes, n_nodes, 40)]
+        center, neighbor, table = inputs = [x.requires_grad_() for x in floats]
+        exact = crystal_convolution_reference(center, neighbor, offset, target, distance, table, 8.0)
+        weight = torch.randn(exact.shape, dtype=torch.float64, generator=g)
+        gradients = torch.autograd.grad((exact * weight).sum(), inputs)
+        for dtype in DTYPES:
+            center, neighbor, table = (x.detach().to(dtype) for x in inputs)
+            given = (center, neighbor, offset, target, distance, table, 8.0)
+            what = f"crystal_convolution, {n_nodes} nodes, {n_features} features, {dtype}"
+            close(what, op.crystal_convolution(*given), exact, dtype)
+            found = op.crystal_convolution_backward(weight.to(dtype), *given)
+            for x, y in zip(found, gradients, strict=True):
+                close(f"gradient, {what}", x, y, dtype, gradient=True)
+        for bad in (target + n_nodes, -1 - target):
+            out = op.crystal_convolution(center, neighbor, offset, bad, distance, table, 8.0)
+            if not torch.equal(torch.isnan(out).all(1), degree > 0):
+                print("crystal_convolution: an edge that is not there passed")
+
+
 def many_candidates(op):
     """More atoms near one block than shared memory lists at once, and frames that change inside a block."""
     generator = torch.manual_seed(2)
@@ -195,6 +224,7 @@ def main():
     many_candidates(op)
     grams(op)
     orbital_grams(op)
+    crystals(op)
     refused(op, "points: a coordinate", dict(points=torch.full((29, 3), float("nan"), dtype=torch.float64)))
     refused(op, "atoms: a coordinate", dict(atoms=torch.full((5, 3), 1e13, dtype=torch.float64)))
     refused(op, "atom_type: values must lie in 0..1", dict(atom_type=torch.full((5,), 2)))
