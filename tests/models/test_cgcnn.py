@@ -191,7 +191,8 @@ def test_validation_leaves_the_statistics():
         rho = model.decode(model.encode(batch), points, frame)
     assert tiny.same_tensors(before, model.state_dict())
     model.eval()
-    assert torch.equal(rho, model.decode(model.encode(batch), points, frame))
+    # where gradients are recorded the ops answer one by one, else all layers in one pass
+    torch.testing.assert_close(rho, model.decode(model.encode(batch), points, frame).detach(), rtol=1e-11, atol=1e-11)
 
 
 def test_parameters():

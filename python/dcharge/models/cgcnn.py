@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..errors import InputError
 from ..nn import linear
-from ..ops import local_environments
+from ..ops import CrystalLayer, CrystalNetwork, crystal_network, local_environments
+from ..ops.library import compiled_for
 from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline
 from .deepdft import BASELINE
@@ -74,16 +75,8 @@ class Convolution(nn.Module):
         return nn.functional.softplus(x + torch.addcmul(shift, total, scale))
 
 
-@dataclass
-class Folded:
+class Folded(CrystalLayer):
     """A convolution as prediction takes it; `scale` and `shift` are those of the nodes' norm."""
-
-    center: Tensor
-    bias: Tensor
-    neighbor: Tensor
-    table: Tensor
-    scale: Tensor
-    shift: Tensor
 
     def __call__(self, x: Tensor, graphs: Environments) -> Tensor:
         """New states from x [n_nodes, n_features]."""
@@ -94,10 +87,12 @@ class Folded:
 @dataclass
 class CgcnnCode(Encoded):
     """What does not depend on the points: species [n_types + 1, n_features], the first states of the species and, last,
-    of the probe; folded: the convolutions, or None where batches have statistics of their own (training)."""
+    of the probe; folded: the convolutions, or None where batches have statistics of their own (training); network: both
+    for `crystal_network`, where its kernel answers: on a CPU, without gradients."""
 
     species: Tensor | None = None
     folded: list[Folded] | None = None
+    network: CrystalNetwork | None = None
 
 
 class Cgcnn(Model):
@@ -171,16 +166,24 @@ class Cgcnn(Model):
         species = self.states if states else self.embedding(torch.cat([self.rows, self.probe]))
         if self.learns_statistics:
             return CgcnnCode(batch, species)
-        return CgcnnCode(batch, species, [c.folded(self.knot_basis) for c in self.convolutions])
+        code = CgcnnCode(batch, species, [c.folded(self.knot_basis) for c in self.convolutions])
+        if not torch.is_grad_enabled() and species.device.type == "cpu" and compiled_for(species.device):
+            network = CrystalNetwork(species, code.folded, self.cutoff, self.all_layers).pack()
+            code.network = network if network.packed else None
+        return code
 
-    def graphs(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Environments:
-        """The local environments of points."""
+    def near(self, batch: Batch, points: Tensor) -> Batch:
+        """The atoms that points may see; InputError where derivatives by positions are asked for."""
         if points.requires_grad or batch.atoms.requires_grad:
             raise InputError(
                 "cgcnn: the density is not continuous (atoms enter a point's environment in steps), it has no "
                 "derivatives by positions"
             )
-        near = batch.near(points, self.rcut)
+        return batch.near(points, self.rcut)
+
+    def graphs(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Environments:
+        """The local environments of points."""
+        near = self.near(batch, points)
         where = points, point_frame, near.atoms, near.atom_frame, near.cell, near.pbc
         found = local_environments(*where, rcut=self.rcut, neighbors=self.n_neighbors)
         return Environments(near.atom_type, *found, cutoff=self.cutoff, n_types=self.n_types)
@@ -205,23 +208,28 @@ class Cgcnn(Model):
         for start, stop, _ in blocks(graphs.n_nodes, most):
             yield graphs.part(start, stop)
 
+    def pooled_states(self, code: CgcnnCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled states [n_points, n_features] and numbers of nodes [n_points]."""
+        if code.network is None:
+            graphs = self.graphs(code.batch, points, point_frame)
+            empty = self.output_scale.new_zeros((0, self.n_features))
+            return torch.cat([empty, *(self.pooled(code, part) for part in self.blocks(code, graphs))]), graphs.n_nodes
+        near = self.near(code.batch, points)
+        where = points, point_frame, near.atoms, near.atom_type, near.atom_frame, near.cell, near.pbc
+        means, n_nodes = crystal_network(*where, code.network, rcut=self.rcut, neighbors=self.n_neighbors)
+        return means.mean(1), n_nodes
+
     def residual(self, cache: CgcnnCode, points: Tensor, point_frame: Tensor, geometry: Tensor | None) -> Tensor:
         """The network's part of the density [n_points, 1], e/Angstrom^3."""
-        graphs = self.graphs(cache.batch, points, point_frame)
-        out = [self.output_scale.new_zeros((0, self.n_channels))]
-        for part in self.blocks(cache, graphs):
-            x = self.pooled(cache, part)
-            for layer in self.hidden:
-                x = layer(nn.functional.softplus(x))
-            out.append(self.output(nn.functional.softplus(x)))
-        rho = torch.cat(out) * self.output_scale + self.output_mean
-        return torch.where(graphs.n_nodes[:, None] > 1, rho, 0.0) if self.zero_vacuum else rho
+        x, n_nodes = self.pooled_states(cache, points, point_frame)
+        for layer in self.hidden:
+            x = layer(nn.functional.softplus(x))
+        rho = self.output(nn.functional.softplus(x)) * self.output_scale + self.output_mean
+        return torch.where(n_nodes[:, None] > 1, rho, 0.0) if self.zero_vacuum else rho
 
     def features(self, cache: CgcnnCode, points: Tensor, point_frame: Tensor) -> Tensor:
         """Pooled states, float64 [n_points, n_features]."""
-        graphs = self.graphs(cache.batch, points, point_frame)
-        empty = self.output_scale.new_zeros((0, self.n_features))
-        return torch.cat([empty, *(self.pooled(cache, part) for part in self.blocks(cache, graphs))]).double()
+        return self.pooled_states(cache, points, point_frame)[0].double()
 
     def geometry(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Tensor | None:
         """The baseline's density [n_points, 1], a constant once it is fitted; None without a baseline."""
