@@ -193,6 +193,24 @@ def test_response(field_data, tmp_path):
     assert "| strength | a_e2 |" in lines and "| au_field | s_e2 | slope of the potential inside, V/A |" in lines
 
 
+def test_toys(tmp_path):
+    """Five training sets, of which linear C-C-C alone serves every element; the second call repeats nothing."""
+    (tmp_path / "toys").mkdir()
+    (tmp_path / "splits.json").write_text("{}")
+    for seed, (middle, number) in enumerate({"C": 6, "O": 8, "N": 7}.items()):
+        for shape in ("lin", "bent"):
+            rho = made_density([6, number, 6], seed, edges=(7, 7, 7))
+            dcharge.write(rho, tmp_path / f"toys/C{middle}C_{shape}.cube.gz")
+    options = ["--data", tmp_path, "--out", tmp_path / "out", "--points", 300, "--steps", 3, "--seeds", 1, 2]
+    text = start("toys/run.py", *options, "--elements", "O", "N")
+    results = json.loads((tmp_path / "out/toys.json").read_text())
+    assert len(results) == 2 * (1 + 2 * 4) and all(r["tests"]["bent C-C-C"]["pooled"]["mae"] > 0 for r in results)
+    both = [r for r in results if r["set"].startswith("linear C-C-C + bent")]
+    assert len(both) == 4 and all(r["n_train_frames"] == 2 for r in both)
+    assert text.count("linear C-C-C alone, lower in") == 4 and "| linear C-C-C + linear C-N-C |" in text
+    assert start("toys/run.py", *options, "--elements", "O", "N").count("done before") == len(results)
+
+
 def test_samplers(data, tmp_path):
     """Three ways to choose points, two families; the second call repeats nothing."""
     options = ["--data", data, "--minutes", 0.005, "--batch", 64, "--systems", "almg", "--out", tmp_path]

@@ -34,7 +34,15 @@ FIREANN = {
 PAINN = {"type": "painn", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "n_radial": 5}
 SCHNET = {"type": "schnet", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "gaussian_step": 0.4}
 CGCNN = {"type": "cgcnn", "type_map": TYPE_MAP, "rcut": 3.5, "n_features": 6, "n_layers": 2, "gaussian_step": 0.5}
-MODELS = {"deep_charge": MODEL, "fireann": FIREANN, "painn": PAINN, "schnet": SCHNET, "cgcnn": CGCNN}
+CGCNN_PROBE = {**CGCNN, "type": "cgcnn_probe"}
+MODELS = {
+    "deep_charge": MODEL,
+    "fireann": FIREANN,
+    "painn": PAINN,
+    "schnet": SCHNET,
+    "cgcnn": CGCNN,
+    "cgcnn_probe": CGCNN_PROBE,
+}
 INPUT = {
     "model": MODEL,
     "learning_rate": {"type": "exp", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 5},

@@ -61,9 +61,14 @@ FAMILIES = {
         "learned": {"species": "learned"},
         "float64": {"precision": "float64"},
     },
+    "cgcnn_probe": {
+        "default": {},
+        "vacuum_zero": {"vacuum": "zero", "n_layers": 1},
+        "float64": {"precision": "float64"},
+    },
 }
 CASES = [(family, name) for family, variants in FAMILIES.items() for name in variants]
-SMOOTH = [case for case in CASES if case[0] != "cgcnn"]  # whose density has derivatives
+SMOOTH = [case for case in CASES if not case[0].startswith("cgcnn")]  # whose density has derivatives
 
 
 def built(family, name, seed=5, calibrated=True, **changes):

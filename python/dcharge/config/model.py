@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dargs import Argument
 
-from . import cgcnn, deep_charge, fireann, painn, schnet
+from . import cgcnn, cgcnn_probe, deep_charge, fireann, painn, schnet
 from .tree import NOT_NEGATIVE, Rule, by_type, choice, key, one_of, section
 
 # one entry per family: the module gives `arguments()` and `check(model, fail)`
-FAMILIES = {"deep_charge": deep_charge, "fireann": fireann, "painn": painn, "schnet": schnet, "cgcnn": cgcnn}
+FAMILIES = {
+    "deep_charge": deep_charge,
+    "fireann": fireann,
+    "painn": painn,
+    "schnet": schnet,
+    "cgcnn": cgcnn,
+    "cgcnn_probe": cgcnn_probe,
+}
 
 SYMBOLS = Rule(
     lambda v: len(v) > 0,

@@ -5,12 +5,20 @@ from __future__ import annotations
 from ..errors import InputError, nearest
 from .base import Model
 from .cgcnn import Cgcnn
+from .cgcnn_probe import CgcnnProbe
 from .deep_charge import DeepCharge
 from .fireann import Fireann
 from .painn import Painn
 from .schnet import Schnet
 
-FAMILIES = {"deep_charge": DeepCharge, "fireann": Fireann, "painn": Painn, "schnet": Schnet, "cgcnn": Cgcnn}
+FAMILIES = {
+    "deep_charge": DeepCharge,
+    "fireann": Fireann,
+    "painn": Painn,
+    "schnet": Schnet,
+    "cgcnn": Cgcnn,
+    "cgcnn_probe": CgcnnProbe,
+}
 
 
 def make_model(config: dict, seed: int = 1) -> Model:

@@ -1,6 +1,8 @@
-"""The graphs of a batch of points, and sums over their edges for CGCNN."""
+"""Edges, the graphs of a batch of points, and sums over edges for CGCNN."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,36 +12,45 @@ from ..ops import crystal_convolution
 EDGES = 1 << 14  # whose Gaussians lie in memory at once
 
 
-class Environments:
-    """Graphs as op `local_environments` gives them, with the species of the nodes (n_types: the probe).
+@dataclass
+class Edges:
+    """Directed edges of a graph: those of node i are offset[i] .. offset[i + 1] - 1.
 
-    n_nodes [n_points] int64; species [n] int64; edge_offset, edge_target, edge_distance; no edge is longer than cutoff
+    offset [n_nodes + 1] and target [n_edges] int64; distance [n_edges] float64, Angstrom, none above cutoff
     """
 
-    def __init__(
-        self, atom_type, node_offset, node_atom, edge_offset, edge_target, edge_distance, *, cutoff: float, n_types: int
-    ):  # fmt: skip
-        self.cutoff, self.node_offset = cutoff, node_offset
-        self.edge_offset, self.edge_target, self.edge_distance = edge_offset, edge_target, edge_distance
+    offset: Tensor
+    target: Tensor
+    distance: Tensor
+    cutoff: float
+
+    def convolution(self, center: Tensor, neighbor: Tensor, table: Tensor) -> Tensor:
+        """The gated sums [n_nodes, n_features] of op `crystal_convolution`."""
+        return crystal_convolution(center, neighbor, self.offset, self.target, self.distance, table, cutoff=self.cutoff)
+
+
+class Environments:
+    """Graphs as op `local_environments` gives them, with the species [n_nodes] of their nodes (n_types: the probe).
+
+    n_nodes [n_points] int64: nodes of every point; edges: of all graphs
+    """
+
+    def __init__(self, atom_type, node_offset, node_atom, *edges, cutoff: float, n_types: int):
+        self.node_offset, self.edges = node_offset, Edges(*edges, cutoff)
         types = torch.cat([atom_type, atom_type.new_full((1,), n_types)])
         self.species = types[node_atom]  # -1, the probe, is the last one
         self.n_nodes = node_offset.diff()
 
     def part(self, start: int, stop: int) -> Environments:
         """The graphs of the points from `start` to before `stop`."""
-        out = object.__new__(Environments)
+        out, edges = object.__new__(Environments), self.edges
         first, last = self.node_offset[[start, stop]].tolist()
-        begin, end = self.edge_offset[[first, last]].tolist()
-        out.cutoff, out.node_offset = self.cutoff, self.node_offset[start : stop + 1] - first
-        out.edge_offset = self.edge_offset[first : last + 1] - begin
-        out.edge_target, out.edge_distance = self.edge_target[begin:end] - first, self.edge_distance[begin:end]
+        begin, end = edges.offset[[first, last]].tolist()
+        out.node_offset = self.node_offset[start : stop + 1] - first
+        offset, target = edges.offset[first : last + 1] - begin, edges.target[begin:end] - first
+        out.edges = Edges(offset, target, edges.distance[begin:end], edges.cutoff)
         out.species, out.n_nodes = self.species[first:last], self.n_nodes[start:stop]
         return out
-
-    def convolution(self, center: Tensor, neighbor: Tensor, table: Tensor) -> Tensor:
-        """The gated sums [n_nodes, n_features]."""
-        edges = self.edge_offset, self.edge_target, self.edge_distance
-        return crystal_convolution(center, neighbor, *edges, table, cutoff=self.cutoff)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the nodes of every point: x [n_nodes, n_features] -> [n_points, n_features]."""
@@ -56,15 +67,15 @@ class EdgeSums:
     These depend on the graphs alone and serve all layers.
     """
 
-    def __init__(self, graphs: Environments, gaussians, dtype):
-        self.graphs, self.n = graphs, len(graphs.edge_target)
-        n_nodes = len(graphs.species)
-        degree, target = graphs.edge_offset.diff(), graphs.edge_target
+    def __init__(self, edges: Edges, gaussians, dtype):
+        self.edges, self.n = edges, len(edges.target)
+        degree, target = edges.offset.diff(), edges.target
+        n_nodes = len(degree)
         node = torch.repeat_interleave(degree)
         width = len(gaussians.centers)
         self.out, self.into = (torch.zeros((n_nodes, width), dtype=dtype, device=node.device) for _ in range(2))
         square = torch.zeros((width, width), dtype=torch.float64, device=node.device)
-        for d, i, j in zip(*(x.split(EDGES) for x in (graphs.edge_distance, node, target)), strict=True):
+        for d, i, j in zip(*(x.split(EDGES) for x in (edges.distance, node, target)), strict=True):
             g = gaussians(d).to(dtype)
             self.out.index_add_(0, i, g)
             self.into.index_add_(0, j, g)
@@ -83,7 +94,7 @@ class EdgeSums:
         mean_c, mean_n = (self.of_center * center).sum(0), (self.of_neighbor * neighbor).sum(0)
         c, n = center - mean_c, neighbor - mean_n
         received = torch.nn.functional.embedding_bag(
-            self.graphs.edge_target, n, self.graphs.edge_offset, mode="sum", include_last_offset=True
+            self.edges.target, n, self.edges.offset, mode="sum", include_last_offset=True
         )
         # sums over edges of c^2 + 2 c n + 2 c Wg,  n^2 + 2 n Wg,  (Wg)^2, divided by their number
         by_center = c * (self.of_center * c + 2 * (received / max(1, self.n) + self.out @ of_edge.T))
