@@ -41,7 +41,7 @@ FAMILIES = {
     # molecules alone, 2 minutes: painn 8.1 % on the validation frames (1e-3: 9.3 %); schnet's rate is not searched for
     "painn": ({"type": "painn"}, {"frames_per_batch": 8, "start_lr": 3e-3}),
     "schnet": ({"type": "schnet"}, {"frames_per_batch": 8, "start_lr": 1e-3}),
-    "cgcnn": ({"type": "cgcnn"}, {"batch_size": 256, "start_lr": 5e-3}),
+    "cgcnn": ({"type": "cgcnn"}, {"batch_size": 256, "start_lr": 1e-3}),
 }
 
 

@@ -34,7 +34,7 @@ SETS = {
 }
 SINGLE, BENT, BOTH, STRAIGHT, CONTROL = SETS
 # chosen on held-out points of the training molecules
-SETTINGS = {"batch_size": 256, "start_lr": 5e-3, "stop_lr": 1e-5, "ema": 0.9, "loss": "mae"}
+SETTINGS = {"batch_size": 256, "start_lr": 1e-3, "stop_lr": 1e-5, "ema": 0.9, "loss": "mae"}
 
 
 def points(data: study.Data, out: Path, middle: str, shape: str, n: int, seed: int) -> dict:
@@ -139,7 +139,7 @@ def main() -> int:
     p.add_argument("--elements", nargs="+", choices="BNOF", default=["O"], metavar="X", help="B, N, O, F (default: O)")
     p.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
     p.add_argument("--points", type=int, default=3000, metavar="N", help="of every training (default: 3000)")
-    p.add_argument("--steps", type=int, default=600, metavar="N", help="of every training (default: 600)")
+    p.add_argument("--steps", type=int, default=300, metavar="N", help="of every training (default: 300)")
     return study.conduct(p, work)
 
 
