@@ -379,4 +379,5 @@ def test_words_of_the_input_are_those_of_the_code():
     assert set(samplers) == set(sampling.SAMPLERS)
     for name in samplers:
         config = normalize(changed("training/sampler", {"type": name}))["training"]["sampler"]
-        assert sampling.make_sampler(config).points_per_frame == (100 if name == "independent" else 20000)
+        points = {"independent": 100, "inequivalent": 1000}.get(name, 20000)
+        assert sampling.make_sampler(config).points_per_frame == points

@@ -179,7 +179,10 @@ def test_from_the_input():
         ({"threshold": 1.5}, "threshold: a number from 1e-10 to below 1 expected, 1.5 given"),
         ({"cycles": 10}, "cycles: at most training/numb_steps expected, 10 given"),
         ({"cycles": 4, "points_per_frame": 3}, r"cycles: at most points_per_frame \(3\) expected, 4 given"),
-        ({"candidates": {"type": "independent"}}, "candidates/type: one of stratified, random, targeted expected"),
+        (
+            {"candidates": {"type": "independent"}},
+            "candidates/type: one of stratified, random, targeted, inequivalent expected",
+        ),
         ({"candidates": {"type": "targeted", "sigma": -1}}, "candidates/sigma: a positive number expected, -1 given"),
         ({"order": "sorted"}, "order: one of random, pivoted expected"),
     ):

@@ -12,7 +12,9 @@ import numpy as np
 
 from .errors import InputError
 from .independent import Independent
-from .structure import Structure, complete_cell
+from .inequivalent import Inequivalent
+from .nuclei import Nuclei
+from .structure import Structure
 
 CHUNK = 65536
 DENSITY_SIGMA = 30.0  # Angstrom^3/e, of Focassio et al. and of Feng et al. for molecules
@@ -22,31 +24,12 @@ HALF = np.sqrt(2.0 * np.log(2.0))  # 1.177: exp(-x^2/2) = 1/2
 def nearest_nucleus(structure: Structure, points_of, n_points: int) -> np.ndarray:
     """Distance from every point to the nearest atom image -> [n_points] float32, Angstrom (inf without atoms).
 
-    points_of(index) returns coordinates [n, 3] of flat indices. A periodic k-d tree over explicit images:
-    works for any skew and for cells smaller than the search radius.
+    points_of(index) returns coordinates [n, 3] of flat indices.
     """
-    from scipy.spatial import cKDTree
-
-    out = np.full(n_points, np.inf, dtype=np.float32)
-    if not len(structure):
-        return out
-    cell = complete_cell(structure.cell, structure.pbc)
-    inverse = np.linalg.inv(cell)
-    heights = 1.0 / np.linalg.norm(inverse, axis=0)
-    # every point of a periodic cell lies within half the sum of the vectors' lengths of an image
-    reach = 0.5 * np.linalg.norm(cell, axis=1)[structure.pbc].sum()
-    span = [np.arange(-n, n + 1) for n in np.where(structure.pbc, np.ceil(reach / heights), 0).astype(int)]
-    shifts = np.stack(np.meshgrid(*span, indexing="ij"), -1).reshape(-1, 3)
-    fractional = structure.positions @ inverse
-    fractional = np.where(structure.pbc, fractional - np.floor(fractional), fractional)
-    images = (fractional[None] + shifts[:, None]).reshape(-1, 3)
-    inside = np.all(~structure.pbc | ((images > -reach / heights) & (images < 1 + reach / heights)), axis=1)
-    tree = cKDTree(images[inside] @ cell)
+    out, nuclei = np.empty(n_points, dtype=np.float32), Nuclei(structure)
     for start in range(0, n_points, CHUNK):
         index = np.arange(start, min(start + CHUNK, n_points))
-        f = points_of(index) @ inverse
-        f = np.where(structure.pbc, f - np.floor(f), f)
-        out[index] = tree.query(f @ cell)[0]
+        out[index] = nuclei.nearest(points_of(index))[0]
     return out
 
 
@@ -202,7 +185,13 @@ def effective_size(weight: np.ndarray) -> float:
     return float(weight.sum() ** 2 / np.square(weight).sum()) if len(weight) else 0.0
 
 
-SAMPLERS = {"random": Random, "stratified": Stratified, "targeted": Targeted, "independent": Independent}
+SAMPLERS = {
+    "random": Random,
+    "stratified": Stratified,
+    "targeted": Targeted,
+    "inequivalent": Inequivalent,
+    "independent": Independent,
+}
 
 
 def make_sampler(config: dict, features=None):

@@ -23,6 +23,7 @@ COMMANDS = {
     "test": "errors of a frozen model on known densities",
     "predict": "densities of structures on a grid",
     "model-devi": "deviation of several models along trajectories, to choose frames for DFT",
+    "coverage": "coordination environments of a test set that training has seen, and has not",
     "sample": "choose points of densities, for training",
     "convert": "convert densities between file formats",
     "convert-from": "make a frozen model of another program's model",

@@ -10,7 +10,8 @@ HELP = (
 )
 # option -> key of the sampler, and of its candidates where the sampler is 'independent'
 OPTIONS = {"points": "points_per_frame", "threshold": "threshold", "order": "order", "rounds": "rounds"}
-PLAIN = {k: k for k in ("sigma", "quantile", "uniform_share", "max_weight", "shells", "near_fraction")}
+PLAIN = {k: k for k in ("sigma", "quantile", "uniform_share", "max_weight", "shells", "near_fraction",
+                           "spacing", "symprec")}  # fmt: skip
 CANDIDATES = {"candidates": "type", "candidate_points": "points_per_frame"}
 
 
@@ -21,11 +22,15 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--sampler",
         default="stratified",
-        choices=("stratified", "random", "targeted", "independent"),
+        choices=("stratified", "random", "targeted", "inequivalent", "independent"),
         help="the rule (default: stratified)",
     )
     parser.add_argument(
-        "-n", "--points", type=positive_int, metavar="N", help="points of every frame (default: 20000, independent 100)"
+        "-n",
+        "--points",
+        type=positive_int,
+        metavar="N",
+        help="points of every frame (default: 20000, inequivalent 1000, independent 100)",
     )
     parser.add_argument("--seed", type=natural, default=1, metavar="S", help="seed of the choice (default: 1)")
     group = parser.add_argument_group("stratified")
@@ -38,13 +43,20 @@ def add_arguments(parser) -> None:
     group.add_argument("--quantile", type=number, metavar="X", help="of a frame's |response| (default: 0.7)")
     group.add_argument("--uniform-share", type=number, metavar="X", help="share drawn uniformly (default: 0.2)")
     group.add_argument("--max-weight", type=number, metavar="W", help="largest weight over the mean (default: 50)")
+    group = parser.add_argument_group("inequivalent", "by symmetry; needs spglib")
+    group.add_argument("--spacing", type=number, metavar="H", help="of the sub-grid, Angstrom (default: 0.5)")
+    group.add_argument(
+        "--symprec", type=number, metavar="D", help="tolerance of the symmetry, Angstrom (default: 0.01)"
+    )
     group = parser.add_argument_group("independent", "of the candidates of another sampler, with its options")
     group.add_argument("-m", "--model", metavar="FILE", help="frozen model whose features are compared")
     group.add_argument("--threshold", type=number, metavar="T", help="smallest independent part (default: 0.01)")
     group.add_argument("--order", choices=("random", "pivoted"), help="of the candidates (default: random)")
     group.add_argument("--rounds", type=positive_int, metavar="N", help="passes over the candidates (default: 1)")
     group.add_argument(
-        "--candidates", choices=("stratified", "random", "targeted"), help="their sampler (default: targeted)"
+        "--candidates",
+        choices=("stratified", "random", "targeted", "inequivalent"),
+        help="their sampler (default: targeted)",
     )
     group.add_argument(
         "--candidate-points", type=positive_int, metavar="N", help="candidates of every frame (default: 2000)"

@@ -201,6 +201,28 @@ def plain_samplers(points: int) -> list[Argument]:
             ],
             "By the density: vacuum is rarely drawn.",
         ),
+        choice(
+            "inequivalent",
+            [
+                key(
+                    "points_per_frame",
+                    int,
+                    min(points, 1000),
+                    "Most points of every frame; where there are more inequivalent ones, as many of them at random.",
+                    POSITIVE_INTEGER,
+                ),
+                key(
+                    "spacing",
+                    float,
+                    0.5,
+                    "Distance of the sub-grid's points along each axis in Angstrom, about; not below the grid's.",
+                    POSITIVE,
+                ),
+                key("symprec", float, 0.01, "How far atoms may be off their symmetric places, in Angstrom.", POSITIVE),
+            ],
+            "One point of every set that the crystal's symmetry maps onto each other, on a sub-grid; its importance "
+            "weight is the size of the set (`loss/weights` importance makes use of it). Needs spglib.",
+        ),
     ]
 
 
