@@ -183,10 +183,10 @@ def test_bad_input(system, frozen, here, options, message, capsys):
     assert error.startswith("dcharge: error: ") and message in error
 
 
-def test_autograd_of_a_family_that_is_not_smooth(system, frozen, monkeypatch, capsys):
+def test_autograd_of_a_family_that_is_not_smooth(system, here, capsys):
     """Refused before any prediction; the other way is named and works."""
-    monkeypatch.setattr("dcharge.models.deep_charge.DeepCharge.smooth", False)
-    call = ["test", "-m", str(frozen), "-s", system, "--laplacian"]
+    save_frozen(calibrated(model_config({"type": "cgcnn"})), "model.pth", {})
+    call = ["test", "-m", "model.pth", "-s", system, "--laplacian"]
     assert main([*call, "--derivatives", "autograd"]) == 1
     assert "is not smooth, it jumps where the neighbours in its graph change" in capsys.readouterr().err
     assert main(call) == 0

@@ -108,16 +108,15 @@ def test_bad_input(here, call, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_family_that_is_not_smooth(here, monkeypatch, capsys):
+def test_family_that_is_not_smooth(here, capsys):
     """No autograd, and the way out is told; Fourier derivatives of its grid are there."""
-    model = calibrated(model_config())
+    model = calibrated(model_config({"type": "cgcnn"}))
     save_frozen(model, "model.pth", {})
-    monkeypatch.setattr(type(model), "smooth", False)
     write(periodic((4, 4, 4))[0], "rho.cube")
     call = ["analyze", "-m", "model.pth", "rho.cube", "--grid", "4", "4", "4", "--laplacian"]
     assert main([*call, "--derivatives", "fft"]) == 0
     assert main(call) == 1
     error = capsys.readouterr().err
-    assert "family deep_charge is not smooth" in error and "--derivatives fft" in error
+    assert "family cgcnn is not smooth" in error and "--derivatives fft" in error
     with pytest.raises(InputError, match="not smooth"):
         dcharge.derivatives.density_derivatives(model, Structure([14], [[0, 0, 0]], SKEWED, True), [[0, 0, 1.0]])
