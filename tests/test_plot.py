@@ -69,6 +69,30 @@ def test_mesh_of_the_slice(here, monkeypatch):
         assert np.allclose([a @ a, a @ c, c @ c], (rho.grid.cell @ rho.grid.cell.T)[[0, 0, 2], [0, 2, 2]])
 
 
+def test_laplacian(system, frozen, here, monkeypatch):
+    """Parity and slices of the Laplacians of both densities; the plane is the density's densest."""
+    from matplotlib.axes import Axes
+
+    from dcharge.analysis import gradient_and_laplacian
+    from dcharge.cli import main
+
+    meshes, original = [], Axes.pcolormesh
+
+    def noted(self, x, y, z, **options):
+        meshes.append((z, options))
+        return original(self, x, y, z, **options)
+
+    monkeypatch.setattr(Axes, "pcolormesh", noted)
+    assert main(["plot", "-m", str(frozen), "-s", system, "--laplacian", "-o", "a.png"]) == 0
+    assert (here / "a.png").read_bytes().startswith(HEADS["png"])
+    rho = dcharge.read(system)
+    truth = gradient_and_laplacian(rho, ("laplacian",))["laplacian"][:, :, densest_plane(rho.total, 2)]
+    shown = [(z, o) for z, o in meshes if np.shape(z) == truth.shape]
+    np.testing.assert_allclose(shown[0][0], truth, atol=1e-9)
+    np.testing.assert_allclose(shown[2][0], shown[1][0] - shown[0][0], atol=1e-9)
+    assert not np.allclose(shown[1][0], truth, atol=1e-6) and shown[0][1]["vmin"] == -shown[0][1]["vmax"]
+
+
 def test_planes():
     values = np.arange(24.0).reshape(2, 3, 4)
     assert densest_plane(-values, 0) == 1 and densest_plane(values, 2) == 3

@@ -259,6 +259,8 @@ def write(found: Coverage, path) -> None:
     for ax, symbol in zip(axes[0], symbols, strict=True):
         _bars(ax, symbol, rows[symbol], bool(found.errors))
     axes[0, 0].legend(fontsize="small")
+    if found.absent():
+        figure.suptitle("red: absent from training", color="red", fontsize="small")
     save(plt, figure, path)
 
 
@@ -271,9 +273,9 @@ def _bars(ax, symbol: str, rows: list[dict], with_error: bool) -> None:
     for tick, row in zip(ax.get_xticklabels(), rows, strict=True):
         tick.set_color("red" if row["absent_from_training"] else "black")
     ax.set(title=symbol, ylabel="% of the atoms")
-    if with_error:
+    some = [(k, row["nmae_percent"]) for k, row in enumerate(rows) if with_error and row["nmae_percent"] is not None]
+    if some:
         right = ax.twinx()
-        some = [(k, row["nmae_percent"]) for k, row in enumerate(rows) if row["nmae_percent"] is not None]
-        right.plot(*np.transpose(some).reshape(2, -1), "k.", label="NMAE")
+        right.plot(*np.transpose(some), "k.")
         right.set_ylabel("NMAE, %")
         right.set_ylim(bottom=0)

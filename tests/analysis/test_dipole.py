@@ -48,6 +48,13 @@ def test_origin_is_the_mean_of_the_atoms(atoms):
     np.testing.assert_allclose(dipole_change(molecule([(offset, 0.4)], atoms=atoms)), -0.4 * offset, atol=1e-9)
 
 
+def test_another_origin(said):
+    """The corner of the grid, where there is a total charge, which is told."""
+    rho = molecule([(np.zeros(3), 0.4)])
+    np.testing.assert_allclose(dipole_change(rho, "corner"), -0.4 * (CENTER - ORIGIN), atol=1e-9)
+    assert "net charge -0.4000 e: the dipole moment depends on its origin, here the corner of the grid" in said()
+
+
 def test_along_the_field():
     """Electrons that move towards -E make a dipole along E; 1 e Angstrom = 4.80320 Debye."""
     field = np.array([0.3, 0.0, 0.4])
