@@ -29,10 +29,10 @@ from .naive import some_tiles
 RCUT, NEIGHBORS, CUTOFF = 4.0, 12, 8.0  # Angstrom, neighbours of a node, end of the Gaussians
 N_FEATURES, N_LAYERS, N_HIDDEN, WIDTH = 64, 3, 2, 128  # defaults of the family
 STEP = 0.2  # Angstrom, between the Gaussians and their width
-CHUNK = 16  # points of the public network at once: larger chunks leave the caches and are slower
+CHUNK = 8  # points of the public network at once: larger chunks leave the caches and are slower
 TILE = 512  # points of the ops at once
 AGREE = 1e-5  # of the largest output
-SPACING = 0.25  # Angstrom, of the grids of the last rows
+SPACING = 0.4  # Angstrom, of the grids of the last rows
 ROCKSALT = np.concatenate([FCC, FCC + [2.0, 0.0, 0.0]])
 
 
@@ -68,7 +68,7 @@ class Convolution(nn.Module):
 
 
 class PublicNetwork(nn.Module):
-    """CGCNN with random weights, statistics of its batch norms included; first states of the species are a table."""
+    """CGCNN with random weights; first states of the species are a table."""
 
     def __init__(self, n_species: int):
         super().__init__()
@@ -81,8 +81,8 @@ class PublicNetwork(nn.Module):
         for layer in self.convolutions:
             for norm in (layer.bn1, layer.bn2):
                 nn.init.normal_(norm.weight, 1.0, 0.1), nn.init.normal_(norm.bias, 0.0, 0.1)
-                norm.running_mean.normal_(0.0, 0.1), norm.running_var.uniform_(0.5, 1.5)
-        self.eval().requires_grad_(False)
+                norm.momentum = None  # statistics are means over all batches
+        self.requires_grad_(False)
 
     def gaussians(self, distance: torch.Tensor) -> torch.Tensor:
         """g [..., 41] of float64 distances."""
@@ -127,12 +127,14 @@ class Case:
         self.species = torch.tensor([symbols.index(s) for s in structure.symbols])
         torch.manual_seed(1)
         self.network, self.structure = PublicNetwork(len(symbols)), structure
-        self.predictor = Predictor(self.network.model(symbols))
         self.atoms, cell, pbc = (torch.as_tensor(x) for x in (structure.positions, structure.cell, structure.pbc))
         self.rest = (torch.zeros(len(self.atoms), dtype=torch.int64), cell[None], pbc[None])
         self.points = torch.as_tensor(points)
         self.some = torch.linspace(0, len(points) - 1, n_naive).long()  # of the public network
         self.chunks = [self.padded(part) for part in self.points[self.some].split(CHUNK)]
+        for chunk in self.chunks[:8]:  # statistics of the batch norms: states stay of order one, as after training
+            self.network.train()(*chunk)
+        self.predictor = Predictor(self.network.eval().model(symbols))
 
     def padded(self, points: torch.Tensor):
         """Graphs of some points with 12 edges for every node: arguments of PublicNetwork."""

@@ -58,6 +58,18 @@ void Surroundings::take(const std::vector<int64_t>& candidates, const Plan::Tile
   pair_atoms_.clear();
 }
 
+void Surroundings::forget_pairs() {
+  for (size_t i = 0; i < x_.size(); ++i) {
+    if (lists_[i].sorted >= 0) {
+      for (Entry& entry : lists_[i].entries) {
+        entry.pair = -1;
+      }
+    }
+  }
+  pair_distance_.clear();
+  pair_atoms_.clear();
+}
+
 void Surroundings::make_list(int64_t atom) {
   List& list = lists_[atom];
   list.entries.clear();

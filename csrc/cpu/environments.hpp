@@ -45,10 +45,11 @@ class Surroundings {
   // The graph of point i of the part at hand.
   void find(const Plan::Tile& tile, int64_t i, Environment& out);
 
-  // Pairs of atoms that edges of the part's points have named so far: distance and the two atoms.
+  // Pairs of atoms that edges of the part's points have named so far, or since forget_pairs: distance and both atoms.
   int64_t n_pairs() const { return static_cast<int64_t>(pair_distance_.size()); }
   const double* pair_distance() const { return pair_distance_.data(); }
   const int64_t* pair_atoms() const { return pair_atoms_.data(); }  // [n_pairs, 2]: centre, neighbour
+  void forget_pairs();
 
  private:
   static constexpr int64_t kFewAtoms = 192, kFewPoints = 4;

@@ -8,7 +8,8 @@
 namespace dcharge {
 namespace {
 
-constexpr int64_t kNodesAtOnce = 256;  // of a batch of points, in round numbers
+constexpr int64_t kNodesAtOnce = 256;              // of a batch of points, in round numbers
+constexpr int64_t kPairBytes = int64_t(32) << 20;  // of what is kept of pairs of atoms, less the last batch's
 
 // The graphs of some points as the kernels take them.
 struct BatchGraphs {
@@ -79,6 +80,7 @@ class PairTables {
       : network_(network), terms_(network.n_layers - 1), at_(network.n_layers - 1), view_{nullptr, at_.data()} {}
 
   void clear() { done_ = 0; }
+  bool full() const { return done_ * (2 * network_.n_layers - 1) * network_.padded * int64_t(sizeof(T)) > kPairBytes; }
 
   void grow(const Surroundings& around, const int64_t* atom_type) {
     int64_t n = around.n_pairs();
@@ -143,6 +145,10 @@ struct State {
       n_nodes[batch.row[p]] = batch.node_offset[p + 1] - batch.node_offset[p];
     }
     batch.clear();
+    if (pairs.full()) {
+      surroundings.forget_pairs();
+      pairs.clear();
+    }
   }
 };
 

@@ -120,6 +120,12 @@ def test_many_atoms_and_points(backend, n_points, n_atoms, edge, dtype):
     assert relative_error(found, expected) < tolerance(dtype)
 
 
+def test_more_pairs_than_are_kept(backend):
+    """All edges among some 140 atoms near every point: what is kept of pairs is given up in between."""
+    expected, found = both(crowd(8, 900, 9.0), "wide", torch.float64, rcut=3.0, neighbors=200)
+    assert relative_error(found, expected) < 1e-10
+
+
 def test_crystals_with_ties(backend):
     """Rotated and shifted, points on nuclei and in the middles of cells."""
     a = 4.05
