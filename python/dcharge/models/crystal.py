@@ -26,6 +26,7 @@ from .norm import BatchNorm
 
 # of the edge part's table over the distance; several for every Gaussian
 KNOTS, KNOTS_PER_STEP = 1024, 25
+SMALLEST = -69.0  # exponent of 1e-30
 PROBE = "He"  # whose row a probe has, as in the public script
 
 
@@ -106,7 +107,7 @@ class CrystalModel(Model):
         self.gaussians = Gaussians(centers, step)
         n_knots = max(KNOTS, math.ceil(KNOTS_PER_STEP * self.cutoff / step) + 1)
         knots = torch.linspace(0.0, self.cutoff, n_knots, dtype=torch.float64)
-        self.register_buffer("knot_basis", self.gaussians(knots).to(self.dtype), persistent=False)
+        self.register_buffer("knot_basis", self.gaussians(knots, self.dtype), persistent=False)
         self.register_buffer("output_scale", torch.ones((), dtype=self.dtype))
         self.register_buffer("output_mean", torch.zeros((), dtype=self.dtype))
         if config["baseline"]["type"] == "additive":
@@ -207,10 +208,12 @@ class CrystalModel(Model):
 
 
 class Gaussians:
-    """exp(-(d - center)^2/width^2) of distances d [e] -> [e, n], Angstrom, float64."""
+    """exp(-(d - center)^2/width^2) of distances d [e] -> [e, n], Angstrom, d in float64; zero below 1e-30, because
+    matrix products of denormal numbers take many times as long."""
 
     def __init__(self, centers: Tensor, width: float):
         self.centers, self.width = centers, width
 
-    def __call__(self, d: Tensor) -> Tensor:
-        return torch.exp(((d[:, None] - self.centers.to(d)) / self.width).square().neg())
+    def __call__(self, d: Tensor, dtype) -> Tensor:
+        exponent = ((d[:, None] - self.centers.to(d)) / self.width).to(dtype).square_().neg_().clamp_(min=SMALLEST)
+        return torch.where(exponent > SMALLEST, torch.exp(exponent), 0.0)

@@ -63,8 +63,8 @@ class EdgeSums:
     """Mean and variance over all edges of u_ij = center_i + neighbor_j + W g(d_ij), without listing u.
 
     The variance of a sum of three terms is a sum over nodes, once the sums of g over the edges of every node (out),
-    into every node (into) and of its products (square) are known, g without its mean, divided by the number of edges.
-    These depend on the graphs alone and serve all layers.
+    into every node (into) and of its products (square) are known, g without its mean, divided by the number of edges
+    (out and into: by half of it). These depend on the graphs alone and serve all layers.
     """
 
     def __init__(self, edges: Edges, gaussians, dtype):
@@ -76,7 +76,7 @@ class EdgeSums:
         self.out, self.into = (torch.zeros((n_nodes, width), dtype=dtype, device=node.device) for _ in range(2))
         square = torch.zeros((width, width), dtype=torch.float64, device=node.device)
         for d, i, j in zip(*(x.split(EDGES) for x in (edges.distance, node, target)), strict=True):
-            g = gaussians(d).to(dtype)
+            g = gaussians(d, dtype)
             self.out.index_add_(0, i, g)
             self.into.index_add_(0, j, g)
             square += g.T @ g
@@ -86,19 +86,20 @@ class EdgeSums:
         mean = self.out.sum(0, dtype=torch.float64) / count
         self.square = (square / count - mean[:, None] * mean).to(dtype)
         self.mean = mean.to(dtype)
-        self.out = self.out / count - self.of_center * self.mean
-        self.into = self.into / count - self.of_neighbor * self.mean
+        self.out = (self.out / count - self.of_center * self.mean).mul_(2)
+        self.into = (self.into / count - self.of_neighbor * self.mean).mul_(2)
 
     def moments(self, center: Tensor, neighbor: Tensor, of_edge: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance [width] for center, neighbor [n_nodes, width] and W [width, n_gaussians]."""
-        mean_c, mean_n = (self.of_center * center).sum(0), (self.of_neighbor * neighbor).sum(0)
+        mean_c, mean_n = (self.of_center.T @ center)[0], (self.of_neighbor.T @ neighbor)[0]
         c, n = center - mean_c, neighbor - mean_n
         received = torch.nn.functional.embedding_bag(
             self.edges.target, n, self.edges.offset, mode="sum", include_last_offset=True
         )
         # sums over edges of c^2 + 2 c n + 2 c Wg,  n^2 + 2 n Wg,  (Wg)^2, divided by their number
-        by_center = c * (self.of_center * c + 2 * (received / max(1, self.n) + self.out @ of_edge.T))
-        by_neighbor = n * (self.of_neighbor * n + 2 * (self.into @ of_edge.T))
+        of_c = torch.addmm(received, self.out, of_edge.T, beta=2.0 / max(1, self.n))
+        by_center = c * torch.addcmul(of_c, c, self.of_center)
+        by_neighbor = n * torch.addcmul(self.into @ of_edge.T, n, self.of_neighbor)
         by_edge = ((of_edge @ self.square) * of_edge).sum(1)
         variance = by_center.sum(0) + by_neighbor.sum(0) + by_edge
         return mean_c + mean_n + of_edge @ self.mean, variance.clamp_min(0.0)
