@@ -1,5 +1,5 @@
-"""Trainings of equal time: dcharge's painn or schnet as examples/study.py sets it, and DeepDFT's public networks as its
-runner.py trains them. Full grids of unseen frames.
+"""Trainings of equal time: dcharge's painn or schnet as examples/study.py sets it but at the public size, and DeepDFT's
+public networks as its runner.py trains them. Full grids of unseen frames.
 
     python -m benchmarks.deepdft_training --data DIR --deepdft FOLDER [--minutes 10] [--systems molecules water]
                                           [--family painn] [--who dcharge public]
@@ -40,6 +40,7 @@ import study  # noqa: E402
 STRUCTURES, POINTS, VALIDATION_POINTS = 2, 1000, 5000
 REPORTS, LOGGED = 20, 60.0  # validations of a public training; seconds between two lines in the log
 WHO = ("dcharge", "public")
+SIZES = ("n_features", "n_layers")  # keys left out of examples/study.py's settings: both train networks of public size
 
 
 class Frames:
@@ -181,6 +182,7 @@ def run_public(folder: Path, given: dict, tests: dict, about: dict, args) -> dic
 def run(folder: Path, system: str, who: str, data: study.Data, args) -> dict:
     """One training of one system."""
     given, tests = config(data, system, args.family, False, args)
+    given["model"] = {k: v for k, v in given["model"].items() if k not in SIZES}
     about = {"system": system, "family": args.family, "who": who}
     if who == "dcharge":
         return study.run(folder, given, tests, args.minutes, about)

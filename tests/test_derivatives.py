@@ -176,14 +176,15 @@ def test_bad_input():
         density_derivatives(model, structure(1), np.zeros((1, 3)))
 
 
-def test_on_a_grid(here):
+def test_on_a_grid(here, monkeypatch):
     """What `dcharge analyze -m` takes its fields from."""
     model, s = made("deep_charge"), structure(1)
     s.to_ase().write("POSCAR", format="vasp", direct=False)
     source = PredictedDensities(Predictor(model, tile=50), shape=(4, 5, 6))
     (found,) = source.frames("POSCAR")
     rho = found.read()
-    seen = np.zeros(rho.n_points, dtype=int)
+    seen, encoded, one = np.zeros(rho.n_points, dtype=int), [], Derivatives.encode
+    monkeypatch.setattr(Derivatives, "encode", lambda self, s: encoded.append(s) or one(self, s))
     for index, values, gradient, hessian in source.derivatives(rho):
         seen[index] += 1
         np.testing.assert_allclose(values, rho.total.ravel()[index], atol=1e-9)
@@ -191,3 +192,20 @@ def test_on_a_grid(here):
         np.testing.assert_allclose(gradient, expected[1], atol=1e-9)
         np.testing.assert_allclose(hessian, expected[2], atol=1e-9)
     assert (seen == 1).all()
+    assert len(encoded) - rho.n_points // 50 - 1 <= 1  # one call per tile of ours, and once for all of its own
+
+
+def test_cusps_are_told_where_fields_are_asked_for(here, said):
+    """A model without second derivatives on nuclei has them everywhere else."""
+    model, s = calibrated(model_config({"type": "painn", "soft": 0.0, "cutoff_function": "published"})), structure(1)
+    s.to_ase().write("POSCAR", format="vasp", direct=False)
+    source = PredictedDensities(Predictor(model), shape=(3, 4, 3))
+    rho = source.frames("POSCAR")[0].read()
+    ((_, values, gradient, _),) = source.derivatives(rho)
+    np.testing.assert_allclose(values, rho.total.ravel(), atol=1e-5)
+    assert "model/soft 0, its density has cusps at the nuclei: derivatives there are" in said()
+    points, h = rho.points(), 1e-4
+    for a in range(3):
+        step = np.eye(3)[a] * h
+        up, down = (predicted(in_float64(model), rho.structure, points + k * step)[:, 0] for k in (1, -1))
+        np.testing.assert_allclose(gradient[:, a], (up - down) / (2 * h), rtol=0, atol=1e-3 * np.abs(gradient).max())

@@ -87,6 +87,31 @@ def test_points(models):
     close(deviation.values, each.std(0), 1e-5)
 
 
+def test_atoms_of_the_pseudo_species_are_points(models):
+    """As for one model."""
+    s = structure(1)
+    points = np.random.default_rng(0).uniform(0, 4, (7, 3))
+    both = s.with_(numbers=np.append(s.numbers, [0] * 7), positions=np.append(s.positions, points, axis=0))
+    ensemble = dcharge.load(models)
+    for a, b in zip(ensemble.predict(both), ensemble.predict(s, points=points), strict=True):
+        assert a.structure.numbers.tolist() == s.numbers.tolist()
+        np.testing.assert_array_equal(a.values, b.values)
+        np.testing.assert_allclose(a.positions, points)
+    for options in ({"shape": (3, 3, 3)}, {"electrons": 20}, {"symmetry": True}):
+        with pytest.raises(InputError, match="predict: .* free points"):
+            ensemble.predict(both, **options)
+
+
+def test_electrons(models):
+    """Both are scaled by what the mean asks for."""
+    ensemble = dcharge.load(models)
+    plain, scaled = (ensemble.predict(structure(1), shape=(6, 5, 7), electrons=e) for e in (None, 20.0))
+    assert scaled[0].electrons() == pytest.approx(20.0)
+    factor = 20.0 / plain[0].electrons()
+    for a, b in zip(scaled, plain, strict=True):
+        np.testing.assert_allclose(a.values, factor * b.values, rtol=1e-5)
+
+
 def test_tiles_do_not_matter(models):
     ensemble = dcharge.load(models)
     small = Ensemble(

@@ -1,5 +1,6 @@
 """The studies run on tiny data, keep what is finished and write their tables and pictures."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -224,3 +225,75 @@ def test_samplers(data, tmp_path):
     assert start("samplers/run.py", *options, "--counts", 10, 40, "--cycles", 2).count("done before") == 6
     start("samplers/run.py", *options, "--points", 10, "--family", "fireann", "--no-baseline")
     assert (tmp_path / "runs/almg-fireann-bare-independent-10/result.json").is_file()
+
+
+def test_structures(data, tmp_path):
+    """Two families, one and three structures; the first ones bring all species; the second call repeats nothing."""
+    options = ["--data", data, "--minutes", 0.005, "--points", 100, "--batch", 32, "--out", tmp_path]
+    options += ["--systems", "si_bulk", "--families", "deep_charge", "fireann", "--structures", 1, 3, 60]
+    text = start("structures/run.py", *options)
+    results = json.loads((tmp_path / "structures.json").read_text())
+    assert [(r["structures"], r["family"]) for r in results] == [
+        (n, family) for n in (1, 3) for family in ("deep_charge", "fireann")
+    ]
+    assert [r["n_train_frames"] for r in results] == [1, 1, 3, 3]
+    assert "| si_bulk | 3 |" in text and (tmp_path / "structures.png").stat().st_size > 1000
+    assert start("structures/run.py", *options).count("done before") == 4
+
+
+def loaded(path):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), ROOT / "examples" / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_first_structures_bring_all_species(tmp_path):
+    entries = []
+    for i, numbers in enumerate([[1, 1], [1, 6], [1, 6], [6, 8], [1, 8], [7, 1]]):
+        dcharge.write(made_density(numbers, i, shape=(3, 3, 3)), tmp_path / f"{i}.cube")
+        entries.append({"path": str(tmp_path / f"{i}.cube")})
+    order = [int(Path(e["path"]).stem) for e in loaded("structures/run.py").ordered(entries)]
+    assert sorted(order) == list(range(6))
+    known = [set(), {1}, {1, 6}, {1, 6}, {6, 8}, {1, 8}, {7, 1}]
+    seen, news = set(), []
+    for i in order:
+        news.append(not known[i + 1] <= seen)
+        seen |= known[i + 1]
+    assert news == sorted(news, reverse=True) and sum(news) in (3, 4)
+
+
+def test_distortions():
+    """As asked for, no two atoms nearer than 0.7 Angstrom; None where that cannot be."""
+    module = loaded("ensembles/run.py")
+    s = Structure([8, 1, 1], [[0, 0, 0], [0.97, 0, 0], [-0.3, 0.92, 0]], np.eye(3) * 9, False)
+    for size in (0.1, 0.3):
+        moved = module.distorted(s, "all", size, 3).positions - s.positions
+        assert 0.3 * size < moved.std() < 2 * size
+    for factor in (0.75, 1.6):
+        moved = module.distorted(s, "bond", factor, 1)
+        changed = np.linalg.norm(moved.positions - s.positions, axis=1)
+        assert (changed > 1e-6).sum() == 1 and changed.max() == pytest.approx(abs(factor - 1) * 0.97, rel=0.01)
+        assert module.distances(moved.to_ase()).min() > module.LEAST
+    assert module.distorted(s, "bond", 0.5, 1) is None
+    assert module.distorted(Structure([8], [[0, 0, 0]], np.eye(3) * 9, False), "bond", 1.3, 1) is None
+
+
+def test_ensembles(data, tmp_path):
+    options = ["--data", data, "--minutes", 0.005, "--points", 100, "--batch", 32, "--out", tmp_path]
+    options += ["--systems", "si_bulk", "--family", "deep_charge", "--seeds", 1, 2]
+    text = start("ensembles/run.py", *options)
+    (result,) = json.loads((tmp_path / "ensembles.json").read_text())
+    assert len(result["ensemble"]["nmae_percent"]) == 2 and -1 <= result["ensemble"]["deviation"]["spearman"] <= 1
+    ranks = [row for row in result["ranks"] if "rank" in row]
+    rows = np.loadtxt(tmp_path / "si_bulk-deep_charge-test.out")
+    assert len(ranks) == 6 and len(rows) == 7
+    for row, numbers in zip(ranks, rows[1:], strict=True):
+        assert row["rank"]["max_devi"] == (1 if numbers[1] > rows[0, 1] else 2)
+        assert row["atom_devi"] == pytest.approx(numbers[5], rel=1e-5)
+    assert "| si_bulk | all atoms moved by 0.3 A |" in text and "1 test |" in text
+    again = start("ensembles/run.py", *options)
+    assert again.count("done before") == 3
+    start("ensembles/run.py", *options, "--frames", "valid")
+    assert len(json.loads((tmp_path / "ensembles.json").read_text())) == 1

@@ -1,5 +1,7 @@
 """`dcharge model-devi`: the table, what it is computed from, and that it finds the odd frame out."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ from ase.io import write as ase_write
 from tiny import calibrated, density, input_config, model_config, stirred, structure
 
 import dcharge
+import dcharge.model_devi
 from dcharge.cli import main
 from dcharge.freeze import freeze, save_frozen
 from dcharge.grid import Grid
 from dcharge.io import write
-from dcharge.model_devi import COLUMNS, MARGIN, POINTS, box, deviation_of, model_devi, tiles_of
+from dcharge.model_devi import BALL, BALL_POINTS, COLUMNS, MARGIN, POINTS, ball, box, deviation_of, model_devi
 from dcharge.structure import Structure
 from dcharge.train import Trainer
 
@@ -38,12 +41,28 @@ def test_grid(models, trajectory):
     """Every column against numpy."""
     model_devi(models, [trajectory], spacing=0.6)
     rows = np.loadtxt("model_devi.out")
-    assert rows.shape == (5, 5) and rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert rows.shape == (5, 6) and rows[:, 0].tolist() == [0, 1, 2, 3, 4]
     for i, row in enumerate(rows):
         each = np.array([dcharge.load(m).predict(structure(i), spacing=0.6, dtype=np.float64).values for m in models])
         std = each.std(0)
         expected = [std.max(), std.min(), std.mean(), 100 * std.sum() / np.abs(each.mean(0)).sum()]
-        np.testing.assert_allclose(row[1:], expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(row[1:5], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_around_the_atoms(models, trajectory):
+    """The last column, atom by atom; points of the ball are uniform in it."""
+    model_devi(models, [trajectory], points=10, seed=5)
+    rows = np.loadtxt("model_devi.out")
+    points = ball(5)
+    r = np.linalg.norm(points, axis=1)
+    assert points.shape == (BALL_POINTS, 3) and r.max() < BALL and np.abs(points.mean(0)).max() < 0.3
+    assert np.mean((r / BALL) ** 3) == pytest.approx(0.5, abs=0.15)
+    for i in (0, 4):
+        worst = 0.0
+        for center in structure(i).positions:
+            each = np.array([dcharge.load(m).at(structure(i), center + points) for m in models])
+            worst = max(worst, 100 * each.std(0).sum() / np.abs(each.mean(0)).sum())
+        assert rows[i, 5] == pytest.approx(worst, rel=1e-4)
 
 
 def test_points(models, trajectory):
@@ -100,7 +119,7 @@ def test_systems_of_all_kinds(models, trajectory, here):
     assert {"md.dump@100", "md.dump@200"} < {f.name for f in ranked}
     np.testing.assert_array_equal(rows[0, 1:], rows[1, 1:])
     dimer = Structure([14, 8], [[0.1, 0.2, 0.3], [2.5, 2.0, 1.0]], cell, True)
-    found = deviation_of(tiles_of(dcharge.load(models), dimer, 300, None, 1))
+    found = deviation_of(dcharge.load(models), dimer, 300, None, 1)
     np.testing.assert_allclose(rows[0, 1:], [getattr(found, c) for c in COLUMNS], rtol=1e-5)
     np.testing.assert_allclose(rows[2, 1:], rows[3, 1:], rtol=1e-6)
 
@@ -145,9 +164,89 @@ def test_distorted_structure_comes_first(here, cubes, monkeypatch):
     odd[1] = odd[0] + [0.5, 0.0, 0.0]
     frames[3] = frames[3].with_(positions=odd)
     ase_write("md.xyz", [f.to_ase() for f in frames], format="extxyz")
-    for by in ("rel_devi", "max_devi", "avg_devi"):
+    for by in ("rel_devi", "max_devi", "avg_devi", "atom_devi"):
         ranked = model_devi(["1.pth", "2.pth", "3.pth"], ["md.xyz"], by=by, points=2000)
         assert ranked[0].step == 3 and getattr(ranked[0], by) > 1.5 * getattr(ranked[1], by)
+
+
+# ------------------------------------------------------------------------------------------- a run that does not end
+@pytest.fixture
+def with_a_bad_frame(here):
+    """Seven frames; the sixth has a species that the models do not know."""
+    frames = [structure(i).to_ase() for i in range(7)]
+    frames[5].numbers[0] = 6
+    ase_write("bad.xyz", frames, format="extxyz")
+    return "bad.xyz"
+
+
+def test_rows_before_a_bad_frame_are_kept(models, trajectory, with_a_bad_frame, capsys):
+    """One line names the frame and where the rows are; with the frame put right the run goes on from there."""
+    call = ["model-devi", "-m", *models, "-s", trajectory, with_a_bad_frame, "--points", "50"]
+    assert main(call) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "bad.xyz#5: species C not in type_map" in error and "rows of 10 frames are in model_devi.out.part" in error
+    assert not Path("model_devi.out").exists() and len(np.loadtxt("model_devi.out.part")) == 10
+
+    ase_write(with_a_bad_frame, [structure(i).to_ase() for i in range(7)], format="extxyz")
+    rows = Path("model_devi.out.part").read_text().splitlines(True)
+    Path("model_devi.out.part").write_text("".join(rows)[:-30])  # killed while a row was written
+    assert main([*call, "--restart", "--top", "12"]) == 0
+    again = Path("model_devi.out").read_text()
+    assert not Path("model_devi.out.part").exists() and again.startswith("".join(rows))
+    printed = [line for line in capsys.readouterr().err.splitlines() if ".xyz#" in line]
+    assert len(printed) == 12
+    assert main([*call, "-o", "whole.out"]) == 0 and Path("whole.out").read_text() == again
+
+
+def test_rows_taken_over_are_not_computed_again(models, trajectory, with_a_bad_frame, capsys, monkeypatch):
+    call = ["model-devi", "-m", *models, "-s", with_a_bad_frame, "--points", "50"]
+    assert main(call) == 1
+    evaluated = []
+    real = dcharge.model_devi._evaluated
+    monkeypatch.setattr(dcharge.model_devi, "_evaluated", lambda *args: evaluated.append(args[-1]) or real(*args))
+    assert main([*call, "--restart"]) == 1 and evaluated == ["bad.xyz#5"]
+    assert "rows of 5 frames are in model_devi.out.part" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--points", "60"], "model_devi.out.part: of another command"),
+        (["--points", "50", "-f", "2"], "model_devi.out.part: of another command"),
+        (["--points", "50", "-s", "md.xyz"], "model_devi.out.part: holds step 0 of bad.xyz where md.xyz#0 comes"),
+    ],
+)
+def test_rows_of_another_run(models, trajectory, with_a_bad_frame, change, message, capsys):
+    call = ["model-devi", "-m", *models, "-s", with_a_bad_frame, "--points", "50"]
+    assert main(call) == 1
+    before = Path("model_devi.out.part").read_text()
+    assert main([*call, *change, "--restart"]) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert Path("model_devi.out.part").read_text() == before
+    # without --restart it is set aside
+    assert main(["model-devi", "-m", *models, "-s", trajectory, "--points", "50"]) == 0
+    assert Path("model_devi.out.part.old").read_text() == before
+
+
+def test_sigterm_keeps_the_rows(models, trajectory, monkeypatch, capsys):
+    real, n = dcharge.model_devi._evaluated, []
+
+    def one(*args):
+        n.append(0)
+        if len(n) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(dcharge.model_devi, "_evaluated", one)
+    call = ["model-devi", "-m", *models, "-s", trajectory, "--points", "50"]
+    assert main(call) == 143 and len(np.loadtxt("model_devi.out.part")) == 2
+    assert "interrupted: rows of 2 frames are in model_devi.out.part" in capsys.readouterr().err
+    assert main([*call, "--restart"]) == 0 and len(np.loadtxt("model_devi.out")) == 5 and len(n) == 6
+
+
+def test_nothing_to_continue(models, trajectory, capsys):
+    assert main(["model-devi", "-m", *models, "-s", trajectory, "--points", "50", "--restart"]) == 0
+    assert "there is no such file, nothing to continue" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -167,7 +266,7 @@ def test_bad_input(models, trajectory, here, call, message, capsys):
     assert main(["model-devi", *(word.format(*models) for word in call)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("dcharge: error: ") and message in error
-    assert not Path("model_devi.out").exists()
+    assert not list(here.glob("model_devi*"))
 
 
 def test_either_points_or_spacing(models, capsys):

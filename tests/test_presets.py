@@ -50,6 +50,8 @@ def test_deepdft_is_the_public_code():
             assert schedule.rate(step) == pytest.approx(1e-4 * 0.96 ** (step / 100_000), rel=1e-3)
         data = config["training"]["training_data"]
         assert (data["batch_size"], data["frames_per_batch"]) == (2000, 2) and config["loss"]["type"] == "mse"
+        sampler = config["training"]["sampler"]
+        assert (sampler["type"], sampler["pool"]) == ("fresh", 20)
 
 
 def test_cgcnn_is_the_public_code():

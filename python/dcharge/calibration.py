@@ -61,7 +61,8 @@ class Calibration:
         w = np.broadcast_to(np.asarray(weight, dtype=np.float64), q.shape)
         e = np.abs(mean - q)
         row = cell(s)
-        self.table += np.bincount(row * CELLS + cell(e), w, CELLS * CELLS).reshape(CELLS, CELLS)
+        # in place: a table of 8 MB for every tile would cost more than the sums of its points
+        np.add.at(self.table.reshape(-1), row * CELLS + cell(e), w)
         self.sq_error += np.bincount(row, w * e * e, CELLS)
         self.sq_deviation += np.bincount(row, w * s * s, CELLS)
         self.count += np.bincount(row, minlength=CELLS)

@@ -12,11 +12,14 @@ from torch import Tensor
 from .batch import Batch
 from .errors import InputError, counted, log, say_once
 from .io import open_system
+from .models import Model
 from .progress import track
 from .sampling import Random, Stratified, draw, effective_size, make_sampler
-from .structure import Structure
+from .structure import Structure, warn_of_field
 
 LEAST_VALIDATION = 2000  # points of a validation frame: fewer do not tell which checkpoint is the best
+FRESH_VALIDATION = 5000  # the same where training points are drawn anew at every step (DeepDFT's public code)
+CALIBRATION_FRAMES = 200  # read for baseline and standardisation where frames rotate through memory
 
 
 @dataclass
@@ -166,15 +169,20 @@ def training_frames(config: dict) -> list:
 def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samples]:
     """Training, validation (or None) and calibration samples of a normalised input.
 
-    With the sampler `independent` no training point is drawn yet (`resampling.py`), nor held out.
+    With the samplers `independent` (`resampling.py`) and `fresh` (`pool.py`) no training point is drawn yet, nor held
+    out; with `fresh` the structures are those of the frames read for calibration.
     """
     model, training = config["model"], config["training"]
     seed, type_map, target = training["seed"], model["type_map"], model["target"]
     section, fraction = training["sampler"], training["validation_data"]["fraction"]
-    later = section["type"] == "independent"
+    later = section["type"] in ("independent", "fresh")
     frames = training_frames(config)
-    sampler = None if later else make_sampler(section)
-    samples, calibration = load_samples(frames, sampler, seed, type_map, target, calibration=50_000)
+    sampler, read = None if later else make_sampler(section), frames
+    if section["type"] == "fresh" and len(frames) > CALIBRATION_FRAMES:
+        some = np.random.default_rng([seed, 0, 2]).choice(len(frames), CALIBRATION_FRAMES, replace=False)
+        read = [frames[i] for i in np.sort(some)]
+        log.info(f"training data: calibration by {CALIBRATION_FRAMES} of {len(frames)} frames")
+    samples, calibration = load_samples(read, sampler, seed, type_map, target, calibration=50_000)
     if not later:
         log.info(f"training data: {counted(len(frames), 'frame')}, {len(samples)} points")
         tell_sample(
@@ -189,9 +197,30 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
         if both:
             log.warning(f"validation data: {both[0]} is training data too; 'best' will not mean best on unseen frames")
         # uniform points: their NMAE estimates that of the full grid
-        uniform = Random(max(LEAST_VALIDATION, section["points_per_frame"]))
+        uniform = Random(max(LEAST_VALIDATION, section.get("points_per_frame", FRESH_VALIDATION)))
         validation, _ = load_samples(frames, uniform, seed + 2, type_map, target)
         log.info(f"validation data: {counted(len(frames), 'frame')}, {len(validation)} points")
     elif fraction > 0 and not later:
         samples, validation = held_out(samples, fraction, seed)
     return samples, validation, calibration
+
+
+def warn_of_data(model: Model, structures, whole: bool = True) -> None:
+    """Say what the training structures hold and the model cannot see, and what the model should know and they lack.
+
+    whole: whether these are all of them
+    """
+    if not model.sees_field and any(s.field is not None and s.field.any() for s in structures):
+        log.warning(
+            f"training data: frames with an electric field, which the model ({model.config['type']}) does not see: "
+            "it learns a mean over fields"
+        )
+    if model.sees_field:
+        if not any(s.field is not None and s.field.any() for s in structures):
+            log.warning("training data: model/field is true, but no frame has an electric field: not learned")
+        for s in structures:
+            warn_of_field(s, f"training data: {s.formula}")
+    seen = {symbol for s in structures for symbol in s.symbols}
+    lacking = [symbol for symbol in model.type_map if symbol not in seen]
+    if lacking and whole:
+        log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")

@@ -15,7 +15,8 @@ import torch
 
 from .batch import Batch
 from .density import Density
-from .errors import InputError
+from .errors import InputError, warn_once
+from .grid import Grid
 from .io import read_structures
 from .models import Model, make_model
 from .ops import neighbors
@@ -43,23 +44,42 @@ def density_derivatives(model, structure: Structure, points, order: int = 2):
 
 
 class Derivatives:
-    """`density_derivatives` of one model, its float64 copy made once: called with structure and points."""
+    """`density_derivatives` of one model, its float64 copy made once: called with structure and points.
 
-    def __init__(self, model, order: int = 2):
+    smooth  whether a model with cusps is refused (`check_smooth`)
+    """
+
+    def __init__(self, model, order: int = 2, smooth: bool = True):
         if order not in (1, 2):
             raise InputError(f"order {order}: 1 (gradient) or 2 (and Hessian) expected")
         if getattr(model, "has_deviation", False):
             raise InputError("derivatives: one model expected, an ensemble given; take its predictors one by one")
         self.model, self.order = in_float64(getattr(model, "model", model)), order
-        check_smooth(self.model)
+        check_bends(self.model)
+        if smooth:
+            check_smooth(self.model)
+
+    def encode(self, structure: Structure):
+        """The structure with its atoms encoded, for `at`: once, however many points follow."""
+        structure.check_apart()
+        batch = Batch.collate([structure], self.model.type_map, self.model.device)
+        with torch.no_grad():
+            return batch, self.model.encode(batch)
 
     def __call__(self, structure: Structure, points):
         """rho [n], gradient [n, 3], with order 2 Hessian [n, 3, 3], at points [n, 3] (Angstrom)."""
-        structure.check_apart()
+        return self.at(self.encode(structure), points)
+
+    def tiles(self, structure: Structure, grid: Grid, tile: int):
+        """Of a whole grid, about `tile` points at a time: yields (flat index [n], rho, gradient, Hessian)."""
+        encoded = self.encode(structure)
+        for index in grid.tiles(tile):
+            yield index, *self.at(encoded, grid.points(index))
+
+    def at(self, encoded, points):
+        """The same of what `encode` gave."""
+        batch, cache = encoded
         points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
-        batch = Batch.collate([structure], self.model.type_map, self.model.device)
-        with torch.no_grad():
-            cache = self.model.encode(batch)
         found = [np.empty((len(points), *[3] * k)) for k in range(self.order + 1)]
         for block in self.blocks(batch, points):
             for out, values in zip(found, self._block(cache, points[block]), strict=True):
@@ -114,26 +134,36 @@ def in_float64(model: Model) -> Model:
     return out.requires_grad_(False)
 
 
-def check_smooth(model: Model) -> None:
-    """InputError unless the model's density is twice continuously differentiable everywhere."""
+def roughness(model: Model) -> tuple[str, str] | None:
+    """Where single places of a model's density have no second derivatives: (what is so, what to train with), or None.
+
+    That is on the nuclei (cusps), or at the cutoff distance from one (a step in the curvature, or in the value). The
+    models of the published programs are so.
+    """
     config = model.config
-    if not model.smooth:
-        raise InputError(
-            f"derivatives: the density of family {config['type']} is not smooth, it jumps where the neighbours in its "
-            "graph change; take Fourier derivatives of the grid (--derivatives fft)"
-        )
     for path, section in (("model", config), ("model/descriptor", config.get("descriptor", {}))):
         if section.get("soft", 1.0) == 0:
-            raise InputError(
-                f"derivatives: the model has {path}/soft 0, its density has cusps at the nuclei and no second "
-                "derivatives there; train with soft 0.5"
-            )
-    if config.get("cutoff_function", "smooth") != "smooth":
+            return f"the model has {path}/soft 0, its density has cusps at the nuclei", "soft 0.5"
+    if (kind := config.get("cutoff_function", "smooth")) != "smooth":
+        return f"with model/cutoff_function {kind} the density's second derivatives jump at the cutoff", "smooth"
+    return None
+
+
+def check_smooth(model: Model) -> None:
+    """InputError unless the model's density is twice continuously differentiable everywhere."""
+    if found := roughness(model):
+        what, instead = found
+        raise InputError(f"derivatives: {what}, and no second derivatives there; train with {instead}")
+
+
+def check_bends(model: Model) -> None:
+    """InputError where jumps or kinks lie all over space: derivatives taken between them would leave them out."""
+    if not model.smooth:
         raise InputError(
-            f"derivatives: with model/cutoff_function {config['cutoff_function']} the density's second derivatives "
-            "jump at the cutoff; train with smooth"
+            f"derivatives: the density of family {model.config['type']} is not smooth, it jumps where the neighbours "
+            "in its graph change; take Fourier derivatives of the grid (--derivatives fft)"
         )
-    for section, keys in config.items():
+    for section, keys in model.config.items():
         name = keys.get("activation_function") if isinstance(keys, dict) else None
         if name in ROUGH:
             raise InputError(
@@ -181,7 +211,8 @@ class PredictedDensities:
     def derivatives(self, density: Density):
         """Tile by tile: yields (flat index [n], rho [n], gradient [n, 3], Hessian [n, 3, 3]), e and Angstrom."""
         if self._derivatives is None:
-            self._derivatives = Derivatives(self.predictor.model)
+            self._derivatives = Derivatives(self.predictor.model, smooth=False)
+            if rough := roughness(self.predictor.model):
+                warn_once("rough", f"{rough[0]}: derivatives there are those of one side, or zero; elsewhere exact")
         check_inside(self.predictor.as_seen(density.structure), density.grid)
-        for index in density.grid.tiles(self.predictor.tile):
-            yield index, *self._derivatives(density.structure, density.grid.points(index))
+        yield from self._derivatives.tiles(density.structure, density.grid, self.predictor.tile)

@@ -134,8 +134,7 @@ class Derived:
     def _exact(self, density: Density):
         """The model's own derivatives, tile by tile."""
         structure = self.predictor.as_seen(density.structure)
-        for index in density.grid.tiles(self.predictor.tile):
-            yield index, *self.exact(structure, density.grid.points(index))
+        yield from self.exact.tiles(structure, density.grid, self.predictor.tile)
 
     @staticmethod
     def _compare(frame: _Frame, kind: str, what: str, found, truth, dv: float) -> None:

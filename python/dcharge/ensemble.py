@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from ase import Atoms
 
 from .density import Density, PointDensity
 from .errors import InputError
 from .grid import Grid
-from .predict import Predictor, check_inside, choose_grid, load, track_points
+from .predict import Predictor, asked, check_free, check_inside, choose_grid, load, rescaling, track_points
 from .structure import Structure
 from .symmetry import unfold
 
@@ -85,7 +84,7 @@ class Ensemble:
 
     def _irreducible(self, structure: Structure, grid: Grid):
         structure = self.as_seen(structure)
-        encoded = [p.encode(structure) for p in self.predictors]
+        encoded = self.encode(structure)
 
         def both(points):
             pairs = zip(self.predictors, encoded, strict=True)
@@ -94,26 +93,38 @@ class Ensemble:
         for index, rows in unfold(structure, grid, self.tile, both):
             yield index, *np.split(rows, 2)
 
+    def encode(self, structure: Structure) -> list:
+        """What every model makes of the atoms, for `decode`."""
+        return [p.encode(structure) for p in self.predictors]
+
+    def decode(self, encoded, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation [n_channels, n] at points [n, 3] (Angstrom), tile by tile; float64."""
+        found = np.empty((2, self.model.n_channels, len(points)))
+        for start in range(0, len(points), self.tile):
+            span = slice(start, start + self.tile)
+            pairs = zip(self.predictors, encoded, strict=True)
+            rho = np.stack([p.decode(*code, points[span]) for p, code in pairs])
+            found[..., span] = mean_and_deviation(rho.astype(np.float64))
+        return found[0], found[1]
+
     def at(self, structure: Structure, points) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [n_channels, n] at points [n, 3] (Angstrom), e/Angstrom^3."""
-        return mean_and_deviation([p.at(structure, points) for p in self.predictors])
+        points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
+        return self.decode(self.encode(structure), points)
 
     def predict(
-        self, atoms, *, shape=None, spacing=None, like=None, points=None, grid=None, dtype=np.float32,
+        self, atoms, *, shape=None, spacing=None, like=None, points=None, grid=None, electrons=None, dtype=np.float32,
         progress: bool = False, coarse=1, symmetry: bool = False,
     ):  # fmt: skip
         """Mean density and its standard deviation, two Density (at free points: PointDensity) objects.
 
-        Arguments as in `Predictor.predict`.
+        Arguments as in `Predictor.predict`; `electrons` scales both by the factor that the mean asks for.
         """
-        structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
-        if not isinstance(structure, Structure):
-            raise InputError(f"predict: ase.Atoms or dcharge.Structure expected, {type(atoms).__name__} given")
+        structure, points = asked(atoms, points)
         kind, source = self.model.config["target"], {"file": "prediction", "code": "dcharge", "model": self.names}
         sources = source, source | {"file": "standard deviation of the prediction"}
         if points is not None:
-            if not (shape is spacing is like is grid is None) or coarse != 1 or symmetry:
-                raise InputError("predict: at free points no grid, coarse or symmetry can be given")
+            check_free(electrons, (shape, spacing, like, grid), coarse, symmetry)
             found = self.at(structure, points)
             return tuple(
                 PointDensity(structure, points, values, kind=kind, source=s)
@@ -125,6 +136,8 @@ class Ensemble:
         tiles = self.outputs(structure, grid, coarse, symmetry)
         for index, *both in track_points(tiles, grid.n_points) if progress else tiles:
             values[..., index] = both
+        if electrons is not None:
+            values *= rescaling(float(values[0, 0].sum(dtype=np.float64) * grid.dv), electrons)
         return tuple(
             Density(structure, grid, each.reshape(-1, *grid.shape), kind, s)
             for each, s in zip(values, sources, strict=True)

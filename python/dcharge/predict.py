@@ -167,19 +167,10 @@ class Predictor:
         coarse, symmetry  as in `tiles`: fewer evaluations of the network
         Returns a Density (float32 by default), or a PointDensity for free points. e/Angstrom^3
         """
-        structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
-        if not isinstance(structure, Structure):
-            raise InputError(f"predict: ase.Atoms or dcharge.Structure expected, {type(atoms).__name__} given")
-        real = structure.numbers > 0
-        if not real.all():
-            points = structure.positions[~real]
-            structure = structure.with_(numbers=structure.numbers[real], positions=structure.positions[real])
+        structure, points = asked(atoms, points)
         source = {"file": "prediction", "code": "dcharge", "model": self.meta.get("checkpoint", "")}
         if points is not None:
-            if electrons is not None or not (shape is spacing is like is grid is None):
-                raise InputError("predict: at free points neither a grid nor a number of electrons can be given")
-            if coarse != 1 or symmetry:
-                raise InputError("predict: coarse and symmetry need a grid, not free points")
+            check_free(electrons, (shape, spacing, like, grid), coarse, symmetry)
             kind = self.model.config["target"]
             return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
@@ -193,6 +184,26 @@ class Predictor:
         if electrons is not None:
             values *= rescaling(float(values[0].sum(dtype=np.float64) * grid.dv), electrons)
         return Density(structure, grid, values.reshape(-1, *grid.shape), self.model.config["target"], source)
+
+
+def asked(atoms, points=None) -> tuple[Structure, np.ndarray | None]:
+    """The structure of ase.Atoms or a Structure, and the points: those given, or its atoms of the pseudo-species X."""
+    structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
+    if not isinstance(structure, Structure):
+        raise InputError(f"predict: ase.Atoms or dcharge.Structure expected, {type(atoms).__name__} given")
+    real = structure.numbers > 0
+    if real.all():
+        return structure, points
+    atoms_alone = structure.with_(numbers=structure.numbers[real], positions=structure.positions[real])
+    return atoms_alone, structure.positions[~real]
+
+
+def check_free(electrons, grids, coarse, symmetry) -> None:
+    """InputError for what a prediction at free points cannot have."""
+    if electrons is not None or any(x is not None for x in grids):
+        raise InputError("predict: at free points neither a grid nor a number of electrons can be given")
+    if coarse != 1 or symmetry:
+        raise InputError("predict: coarse and symmetry need a grid, not free points")
 
 
 def _finite(rho):

@@ -198,7 +198,10 @@ def make_sampler(config: dict, features=None):
     """Sampler from the `training/sampler` section of the input.
 
     features: function (structure, points [n, 3]) -> [n, d], for the sampler `independent`
+    InputError for `fresh`, which draws within the steps of a training (`pool.py`).
     """
+    if config["type"] == "fresh":
+        raise InputError("sampler 'fresh': draws points at every step of a training, and keeps none")
     options = {k: v for k, v in config.items() if k != "type"}
     if "shells" in options:
         options["shells"] = tuple(options["shells"])

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from . import __version__, checkpoint
 from .average import Average
 from .batch import Batch
-from .dataset import Samples, training_and_validation
+from .dataset import CALIBRATION_FRAMES, Samples, training_and_validation, training_frames, warn_of_data
 from .device import choose_device
 from .errors import InputError, log
 from .interrupt import Interrupt
@@ -24,10 +24,10 @@ from .io.replacing import replacing
 from .loss import make_loss
 from .metrics import Errors
 from .minibatch import CHUNK, Batches, GeometryCache, whole_frames
-from .models import Model, make_model
+from .models import make_model
+from .pool import Pool
 from .resampling import Resampling
 from .schedule import Schedule
-from .structure import warn_of_field
 
 # a count further off than this is no bias to correct but a model that has not learned yet
 LARGEST_SHARE = 0.01
@@ -71,22 +71,28 @@ class Trainer:
             checkpoint.fill(self.model, state, restart or init_model)
 
         samples, validation, calibration = training_and_validation(config)
-        warn_of_data(self.model, samples)
+        fresh = training["sampler"]["type"] == "fresh"
+        warn_of_data(self.model, samples.structures, whole=not fresh or len(samples.structures) < CALIBRATION_FRAMES)
         batch = samples.batch(self.model.type_map, self.device)
         if content is None:
             calibration = calibration.shuffled(training["seed"]).to(self.device)
             self.model.calibrate(batch, calibration.points, calibration.frame, calibration.target, calibration.weight)
-        self.resampling = None
+        self.resampling = self.pool = None
         if training["sampler"]["type"] == "independent":
             self.resampling = Resampling(config, self.model)
             samples = self.resampling.first(config, content if restart else None, restart)
             validation = validation if self.resampling.held is None else self.resampling.held
         self.validation = None if validation is None else validation.to(self.device)
         self.batch, self.validation_geometry = batch, None
-        self._train_on(samples)
+        if fresh:
+            self.pool = Pool(training_frames(config), config)
+            self.samples, self.geometry = samples.to(self.device), None
+            log.info(f"training data: {self.pool}")
+        else:
+            self._train_on(samples)
         if self.validation is not None:
             self.validation_batch = self.validation.batch(self.model.type_map, self.device)
-            left = training["cache_gb"] * 1e9 - self.geometry.nbytes
+            left = training["cache_gb"] * 1e9 - (0 if self.geometry is None else self.geometry.nbytes)
             self.validation_geometry = GeometryCache(self.model, self.validation, self.validation_batch, left)
 
         self.schedule = Schedule(config["learning_rate"], training["numb_steps"])
@@ -211,7 +217,16 @@ class Trainer:
         if self.encodes_few:
             batch, frame = needed(batch, frame)
         predicted = self.model.decode(self.model.encode(batch), s.points[index], frame, self.geometry(index))
-        target, weight = s.target[index].to(predicted.dtype), s.weight[index]
+        return self._with_loss(predicted, s.target[index], s.weight[index])
+
+    def fresh_loss(self, samples: Samples) -> tuple[Tensor, ...]:
+        """The same of all points of `samples`, which are used once."""
+        s, batch = samples.to(self.device), samples.batch(self.model.type_map, self.device)
+        predicted = self.model.decode(self.model.encode(batch), s.points, s.frame)
+        return self._with_loss(predicted, s.target, s.weight)
+
+    def _with_loss(self, predicted: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        target = target.to(predicted.dtype)
         return self.loss(predicted, target, weight.to(predicted.dtype)), predicted, target, weight
 
     def train_step(self) -> None:
@@ -220,7 +235,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         try:
-            loss, *last = self.batch_loss(self.batches(self.step))
+            if self.pool is not None:
+                loss, *last = self.fresh_loss(self.pool(self.step))
+            else:
+                loss, *last = self.batch_loss(self.batches(self.step))
         except (ValueError, RuntimeError):
             self.check()  # an op that refuses nan: the loss of an earlier step tells the cause
             raise
@@ -297,7 +315,8 @@ class Trainer:
             + f"lr = {rate:.2e}, total wall time = {self.elapsed:.1f} s, eta = {left:.0f} s"
         )
         if validated:
-            self.schedule.observe(v["nmae_percent"], self.config["training"]["disp_freq"] / self.batches.per_epoch)
+            per_epoch = (self.pool or self.batches).per_epoch
+            self.schedule.observe(v["nmae_percent"], self.config["training"]["disp_freq"] / per_epoch)
             if v["nmae_percent"] < self.best:
                 self.best = v["nmae_percent"]
                 checkpoint.save(self.folder / f"{self.prefix}.best.pt", self._counted(validated))
@@ -320,6 +339,8 @@ class Trainer:
         s, batch, geometry = self.samples, self.batch, self.geometry
         if self.validation is not None:
             s, batch, geometry = self.validation, self.validation_batch, self.validation_geometry
+        elif self.pool is not None:  # no point is there yet
+            return
         errors = Errors()
         for start in range(0, len(s), CHUNK):
             index = torch.arange(start, min(start + CHUNK, len(s)), device=self.device)
@@ -342,7 +363,7 @@ class Trainer:
         with open_curve(self.folder / training["disp_file"], self.step) as curve:
             started = time.perf_counter() - self.elapsed
             saved = self.step
-            with Interrupt() as interrupt:
+            with Interrupt() as interrupt, closing(self.pool) if self.pool else nullcontext():
                 while not self.finished() and not interrupt.asked:
                     if self.resampling and self.resampling.due(self.position()):
                         self._train_on(self.resampling.draw(self.position()))
@@ -353,6 +374,8 @@ class Trainer:
                     if self.step % training["save_freq"] == 0:
                         self.save()
                         saved = self.step
+                if self.pool:
+                    self.pool.tell(self.elapsed)
             if interrupt.asked:
                 if self.step > saved or not (self.folder / "checkpoint").exists():
                     self.save()
@@ -365,24 +388,6 @@ class Trainer:
                 self.save()
         best = "" if math.isinf(self.best) else f"; best validation nmae {self.best:.3f} %: {self.prefix}.best.pt"
         log.info(f"trained model saved: {self.prefix}-{self.step}.pt{best}")
-
-
-def warn_of_data(model: Model, samples: Samples) -> None:
-    """Say what the training data hold and the model cannot see, and what the model should know and they lack."""
-    if not model.sees_field and any(s.field is not None and s.field.any() for s in samples.structures):
-        log.warning(
-            f"training data: frames with an electric field, which the model ({model.config['type']}) does not see: "
-            "it learns a mean over fields"
-        )
-    if model.sees_field:
-        if not any(s.field is not None and s.field.any() for s in samples.structures):
-            log.warning("training data: model/field is true, but no frame has an electric field: not learned")
-        for s in samples.structures:
-            warn_of_field(s, f"training data: {s.formula}")
-    seen = {symbol for s in samples.structures for symbol in s.symbols}
-    lacking = [symbol for symbol in model.type_map if symbol not in seen]
-    if lacking:
-        log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
 
 
 def needed(batch: Batch, frame: Tensor) -> tuple[Batch, Tensor]:

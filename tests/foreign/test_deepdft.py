@@ -13,10 +13,13 @@ import pytest
 import torch
 
 import dcharge
+from dcharge import derivatives
+from dcharge.analysis import iri
 from dcharge.batch import Batch
 from dcharge.cli import main
 from dcharge.config import normalize_model
 from dcharge.foreign import deepdft
+from dcharge.grid import Grid
 from dcharge.structure import Structure
 
 FOLDER = Path(__file__).parent / "deepdft"
@@ -194,3 +197,30 @@ def test_options_of_the_other_format(here, capsys):
     ):
         assert main(["convert-from", options[0], "model", *options[1:]]) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_interaction_regions(here, run, capsys):
+    """IRI and DORI of a published model: derivatives exist but on nuclei and at the cutoff, which is said."""
+    from ase.units import Bohr
+
+    assert main(["convert-from", "deepdft", str(FOLDER / run)]) == 0
+    structure, *_ = known(run, "crystal")
+    structure.to_ase().write("crystal.xyz", format="extxyz")
+    grid = ["--grid", "3", "4", "3"]
+    assert main(["analyze", "-m", "frozen.pth", "crystal.xyz", *grid, "--iri", "--dori", "-o", "x.cube"]) == 0
+    assert "cusps at the nuclei" in capsys.readouterr().err
+    model = derivatives.in_float64(dcharge.load("frozen.pth").model)
+    points = Grid((3, 4, 3), structure.cell).points()
+    rho, gradient, hessian = derivatives.Derivatives(model, smooth=False)(structure, points)
+    h = 1e-4
+    for a in range(3):
+        step = np.eye(3)[a] * h
+        both = [derivatives.Derivatives(model, 1, smooth=False)(structure, points + k * step) for k in (1, -1)]
+        slope = [(up - down) / (2 * h) for up, down in zip(*both, strict=True)]
+        assert np.median(np.abs(slope[0] - gradient[:, a])) < 1e-6 * np.abs(gradient).max()
+        assert np.median(np.abs(slope[1] - hessian[:, a])) < 1e-6 * np.abs(hessian).max()
+    found = np.array(" ".join(Path("x.iri.cube").read_text().splitlines()[6 + len(structure) :]).split(), dtype=float)
+    full = rho * Bohr**3 > 1e-3
+    assert full.any()
+    np.testing.assert_allclose(found[full], iri(rho, gradient)[full], rtol=1e-4)

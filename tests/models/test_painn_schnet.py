@@ -92,6 +92,7 @@ def test_small_blocks_change_nothing(family, monkeypatch):
     expected = predicted(model, frames, points, which)
     monkeypatch.setattr(deepdft, "PAIRS", 7)
     monkeypatch.setattr(painn, "BLOCK", 3)
+    monkeypatch.setattr(painn, "POINTS", 11)
     np.testing.assert_allclose(predicted(model, frames, points, which), expected, rtol=0, atol=1e-12)
     assert (expected == 0).any() and (expected != 0).any()
 

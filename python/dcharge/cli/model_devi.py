@@ -35,9 +35,12 @@ def add_arguments(parser) -> None:
     parser.add_argument("--top", type=natural, default=10, metavar="N", help="frames that are printed (default: 10)")
     parser.add_argument(
         "--by",
-        choices=("max_devi", "avg_devi", "rel_devi"),
-        default="rel_devi",
-        help="what the frames are ranked by (default: rel_devi)",
+        choices=("max_devi", "avg_devi", "rel_devi", "atom_devi"),
+        default="atom_devi",
+        help="what the frames are ranked by (default: atom_devi)",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="continue an interrupted run: take over the rows in FILE.part"
     )
     add_type_map(parser)
     add_device(parser)
@@ -60,6 +63,7 @@ def run(args) -> None:
         every=args.every,
         top=args.top,
         by=args.by,
+        restart=args.restart,
         type_map=args.type_map,
         pbc=args.pbc,
         field=args.field,

@@ -14,6 +14,7 @@ from dargs.dargs import ArgumentError
 
 from ..errors import InputError
 from . import model as model_section
+from . import sampler as sampler_section
 from . import training as training_section
 from .filling import Filler
 from .reading import read_mapping
@@ -67,7 +68,7 @@ def normalize_model(given: dict, source: str = "model") -> dict:
 def normalize_sampler(given: dict, fail) -> dict:
     """Check and complete a `training/sampler` section alone. `fail(path, message)` raises."""
     config = Filler(tree(), fail).filled(tree()["training"]["sampler"], given, ("sampler",))
-    training_section.check_sampler(config, fail, "sampler")
+    sampler_section.check_sampler(config, fail, "sampler")
     return config
 
 

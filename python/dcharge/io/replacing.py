@@ -62,6 +62,23 @@ def replacing(path, folder: bool = False):
             raise
 
 
+@contextlib.contextmanager
+def continuing(path):
+    """Yield `path`.part, to be written row by row; renamed to `path` if the block ends without an exception, else kept.
+
+    For tables whose rows cost time each. A device or a pipe is written as it is.
+    """
+    path = Path(path)
+    part = path if path.exists() and not path.is_file() and not path.is_dir() else Path(f"{path}.part")
+    with _one_line(path):
+        check_folder(path)
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder")
+        yield part
+        if part != path:
+            os.replace(part, path.resolve() if path.is_symlink() else path)
+
+
 def check_folder(path) -> None:
     """InputError where the folder of `path` is missing: to be told before a long computation."""
     if not Path(path).parent.is_dir():

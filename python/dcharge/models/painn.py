@@ -32,6 +32,8 @@ NORM_FLOOR = 0.01
 KNOTS, KNOTS_PER_WAVE = 1024, 34
 # points whose states stay in the second-level cache
 BLOCK = 512
+# points asked of the op at once: the message sums of more (6 kB each) are memory new to the process at every call
+POINTS = 4096
 
 
 class Sender(nn.Module):
@@ -225,7 +227,10 @@ class Painn(DeepDFT):
 
     def probe_states(self, code: PainnCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
         """Final scalar states [n_points, n_features], and which points have neighbours [n_points, 1]."""
-        messages = self.point_messages(code, points, point_frame)
-        near = messages[:, 0, 0].ne(0).any(1, keepdim=True)
-        size = max(1, len(points)) if torch.is_grad_enabled() else BLOCK
-        return torch.cat([self.final_state(block) for block in messages.split(size)]), near
+        states, near = [], []
+        for part in zip(points.split(POINTS), point_frame.split(POINTS), strict=True):
+            messages = self.point_messages(code, *part)
+            near.append(messages[:, 0, 0].ne(0).any(1, keepdim=True))
+            size = max(1, len(messages)) if torch.is_grad_enabled() else BLOCK
+            states += [self.final_state(block) for block in messages.split(size)]
+        return torch.cat(states), torch.cat(near)

@@ -16,6 +16,7 @@ from .bases import chebyshev, safe_norm, solid_harmonics
 from .check import check_geometry, check_integer, check_radial
 from .geometry import images, shifted
 from .library import compiled_for, loaded
+from .second import through_reference
 from .switch import switch
 
 PAIRS_PER_BLOCK = 1 << 16
@@ -132,15 +133,10 @@ def _register():
         ctx.save_for_backward(*inputs[:8])
         ctx.options = inputs[8:]
 
-    def double_backward(ctx, g_points, g_atoms):
-        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
-        grad, points, point_frame, atoms, *tensors = ctx.saved_tensors
-        with torch.enable_grad():
-            grad, points, atoms = (t.detach().requires_grad_() for t in (grad, points, atoms))
-            arguments = (points, point_frame, atoms, *tensors, *ctx.options, grad.dtype)
-            first = torch.autograd.grad(radial_moments_reference(*arguments), (points, atoms), grad, create_graph=True)
-            d_grad, d_points, d_atoms = torch.autograd.grad(first, (grad, points, atoms), (g_points, g_atoms))
-        return d_grad, d_points, None, d_atoms, *[None] * 10
+    def double_backward(ctx, *grads):
+        options = *ctx.options, ctx.saved_tensors[0].dtype
+        found = through_reference(radial_moments_reference, ctx.saved_tensors, options, [0, 1, 3], grads)
+        return *found, *[None] * 6
 
     torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
 

@@ -19,6 +19,7 @@ from .check import check_geometry, check_integer, check_range, check_tensor
 from .geometry import shifted
 from .library import compiled_for, loaded
 from .neighbors import neighbors
+from .second import through_reference
 
 DIRECTIONS = ("raw", "unit")
 PAIRS_PER_BLOCK = 1 << 16
@@ -181,22 +182,11 @@ def _register():
         ctx.options = inputs[12:]
 
     def double_backward(ctx, *grads):
-        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
         *options, positions, parameters = ctx.options
-        tensors = list(ctx.saved_tensors)
         floats = [0, 1, 3, 8, 9, 10]  # grad, points, atoms, coefficients, center, exponent
-        with torch.enable_grad():
-            for i in floats:
-                tensors[i] = tensors[i].detach().requires_grad_()
-            wanted = [tensors[i] for i in (floats[1:3] if positions else []) + (floats[3:] if parameters else [])]
-            weights = (*(grads[:2] if positions else ()), *(grads[2:] if parameters else ()))
-            sums = orbital_sums_reference(*tensors[1:], *options)
-            first = torch.autograd.grad(sums, wanted, tensors[0], create_graph=True)
-            second = torch.autograd.grad(first, [tensors[i] for i in floats], weights, materialize_grads=True)
-        out = [None] * 18
-        for i, value in zip(floats, second, strict=True):
-            out[i] = value
-        return tuple(out)
+        computed = positions, parameters
+        found = through_reference(orbital_sums_reference, ctx.saved_tensors, options, floats, grads, *computed)
+        return *found, *[None] * 6
 
     torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
 

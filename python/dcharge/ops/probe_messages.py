@@ -26,6 +26,7 @@ from .check import check_geometry, check_tensor
 from .geometry import shifted
 from .library import compiled_for, loaded
 from .neighbors import neighbors
+from .second import through_reference
 
 PAIRS_PER_BLOCK = 1 << 12
 ON_NUCLEUS = 1e-6
@@ -156,22 +157,10 @@ def _register():
         ctx.options = inputs[9:]
 
     def double_backward(ctx, *grads):
-        # through the reference: second derivatives are exact, at its speed and not traceable by torch.compile
-        rcut, positions, parameters = ctx.options
-        tensors = list(ctx.saved_tensors)
+        rcut, *computed = ctx.options
         floats = [0, 1, 3, 7, 8]  # grad, points, atoms, states, table
-        with torch.enable_grad():
-            for i in floats:
-                tensors[i] = tensors[i].detach().requires_grad_()
-            wanted = [tensors[i] for i in (floats[1:3] if positions else []) + (floats[3:] if parameters else [])]
-            weights = (*(grads[:2] if positions else ()), *(grads[2:] if parameters else ()))
-            sums = probe_messages_reference(*tensors[1:], rcut)
-            first = torch.autograd.grad(sums, wanted, tensors[0], create_graph=True)
-            second = torch.autograd.grad(first, [tensors[i] for i in floats], weights, materialize_grads=True)
-        out = [None] * 12
-        for i, value in zip(floats, second, strict=True):
-            out[i] = value
-        return tuple(out)
+        found = through_reference(probe_messages_reference, ctx.saved_tensors, (rcut,), floats, grads, *computed)
+        return *found, *[None] * 3
 
     torch.library.register_autograd(lib + "_backward", double_backward, setup_context=save_backward)
 
