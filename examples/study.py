@@ -34,13 +34,15 @@ PAPER = {
     "descriptor": {"soft": 0.0},
 }
 
-# model section and settings of `training_input` for every family, chosen on validation frames of water and molecules
+DEEPDFT = {"batch_size": 512, "frames_per_batch": 4, "warmup_steps": 50}
+
+# Model section and settings of `training_input` for every family, chosen on validation frames of water and molecules.
+# What short runs of painn and schnet gave is told in docs/deepdft.md, "Settings of the examples".
 FAMILIES = {
     "deep_charge": (MODEL, {}),
     "fireann": ({"type": "fireann"}, {"frames_per_batch": 2, "start_lr": 1e-2, "optimizer": {"type": "adamw"}}),
-    # molecules alone, 2 minutes: painn 8.1 % on the validation frames (1e-3: 9.3 %); schnet's rate is not searched for
-    "painn": ({"type": "painn"}, {"frames_per_batch": 8, "start_lr": 3e-3}),
-    "schnet": ({"type": "schnet"}, {"frames_per_batch": 8, "start_lr": 1e-3}),
+    "painn": ({"type": "painn"}, DEEPDFT | {"start_lr": 2e-3}),
+    "schnet": ({"type": "schnet", "n_features": 64, "n_layers": 3}, DEEPDFT | {"start_lr": 3e-3}),
     "cgcnn": ({"type": "cgcnn"}, {"batch_size": 256, "start_lr": 1e-3}),
 }
 
@@ -107,14 +109,14 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
     """The input of one training, without its length.
 
     train, valid  lists of systems; settings: keys of TRAINING, points_per_frame, frames_per_batch,
-                  sampler, optimizer (a section)
+                  sampler, optimizer (a section), warmup_steps
     """
     low, high = POINTS_PER_FRAME
     s = {"points_per_frame": min(high, max(low, ALL_POINTS // len(train))), "sampler": "stratified"}
     s |= TRAINING | settings
     return {
         "model": {"type": "deep_charge", "type_map": type_map, **(model or MODEL)},
-        "learning_rate": {"type": "cosine", "start_lr": s["start_lr"], "stop_lr": s["stop_lr"]},
+        "learning_rate": {"type": "cosine", **{k: s[k] for k in ("start_lr", "stop_lr", "warmup_steps") if k in s}},
         "loss": {"type": s["loss"]},
         **({"optimizer": s["optimizer"]} if "optimizer" in s else {}),
         "training": {
@@ -177,8 +179,11 @@ def fixed(steps: int) -> dict:
 
 
 def with_keys(config: dict, keys: dict) -> dict:
-    """The input with keys of `training` added."""
-    return {**config, "training": {**config["training"], **keys}}
+    """The input with keys of `training` added, numb_steps among them; warm-up takes a tenth of the steps at most."""
+    rate = dict(config["learning_rate"])
+    if "warmup_steps" in rate:
+        rate["warmup_steps"] = min(rate["warmup_steps"], keys["numb_steps"] // 10)
+    return {**config, "learning_rate": rate, "training": {**config["training"], **keys}}
 
 
 def write_json(path: Path, content) -> None:
