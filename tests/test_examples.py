@@ -76,6 +76,21 @@ def test_data_knows_periodicity_and_field(data):
         study.Data(data / "almg")
 
 
+@pytest.mark.parametrize("family", ["painn", "schnet"])
+def test_warm_up_fits_the_run(data, family):
+    """At most a tenth of the steps; families without it have none."""
+    from dcharge.config import normalize
+
+    folder = study.Data(data)
+    model, settings = study.FAMILIES[family]
+    config = study.training_input(folder.systems("si_bulk", ["a"]), [], ["Si"], settings, model)
+    for steps, warmup in ((10, 1), (200, 20), (5000, 50)):
+        rate = normalize(study.with_keys(config, {"numb_steps": steps}))["learning_rate"]
+        assert rate["warmup_steps"] == warmup and rate["start_lr"] == settings["start_lr"]
+    plain = study.training_input(folder.systems("si_bulk", ["a"]), [], ["Si"], {})
+    assert "warmup_steps" not in study.with_keys(plain, {"numb_steps": 9})["learning_rate"]
+
+
 def test_table(data, tmp_path):
     options = ["--data", data, "--minutes", 0.01, "--points", 300, "--batch", 64, "--out", tmp_path]
     text = start("table/run.py", *options, "--systems", "mol_field", "si_bulk-paper")
