@@ -202,6 +202,31 @@ def test_parameters():
     assert sum(p.numel() for p in learned.parameters()) == 97_345 + 92
 
 
+def test_learns():
+    """A short training on an analytic density lowers the error that prediction has, not only that of the steps."""
+    sizes = {"precision": "float32", "n_features": 16, "n_layers": 2, "fitting_net": {"neuron": [16]}}
+    model, rho = make_model(full(sizes), 1), tiny.density(0, shape=(6, 6, 6))
+    points, target = torch.tensor(rho.points()), torch.tensor(rho.total.reshape(-1, 1))
+    batch, zero = Batch.collate([rho.structure], model.type_map), torch.zeros(len(points), dtype=torch.int64)
+    model.calibrate(batch, points, zero, target, torch.ones(len(points), dtype=torch.float64))
+    assert float(model.output_mean) == pytest.approx(float(target.mean()), rel=1e-6)
+    assert float(model.output_scale) == pytest.approx(float(target.std(correction=0)), rel=1e-6)
+
+    def error():
+        with torch.no_grad():
+            return float((model.decode(model.encode(batch), points, zero) - target).square().mean() / target.var())
+
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for step in range(80):
+        optimizer.param_groups[0]["lr"] = 5e-3 if step < 60 else 5e-4  # at the end the noted statistics catch up
+        part = torch.arange(step % 2, len(points), 2)
+        optimizer.zero_grad()
+        predicted = model.decode(model.encode(batch), points[part], zero[part])
+        (predicted - target[part]).square().mean().div(target.var()).backward()
+        optimizer.step()
+    assert error() < 0.2
+
+
 def test_a_step_without_edges():
     """All points in vacuum: no statistics, but a loss and its gradient."""
     model, batch, points, frame = case()
