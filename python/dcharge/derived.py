@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .analysis.differential import gradient_and_laplacian
-from .analysis.dipole import Dipole, check_vacuum, dipole_moment, ion_charges
+from .analysis.dipole import Dipole, check_molecule, check_vacuum, dipole_moment, ion_charges
 from .analysis.parity import parity_plots
 from .density import Density
 from .derivatives import Derivatives
@@ -113,9 +113,11 @@ class Derived:
             if baseline is not None and (what == "density" or self.exact is None):
                 self._compare(frame, "base_errors", what, self._of(what, baseline), truth, reference.grid.dv)
         if self.wanted.dipole:
-            check_vacuum(reference)
             valence = self.wanted.valence
-            if reference.kind == "density":
+            if reference.kind == "response":
+                check_molecule(reference)
+            else:
+                check_vacuum(reference)
                 # whether the usual charges fit is asked of the reference: a poor prediction is no reason to doubt them
                 charges = ion_charges(reference, valence)
                 valence = dict(zip(reference.structure.numbers.tolist(), charges.tolist(), strict=True))

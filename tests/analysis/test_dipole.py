@@ -55,6 +55,16 @@ def test_another_origin(said):
     assert "net charge -0.4000 e: the dipole moment depends on its origin, here the corner of the grid" in said()
 
 
+def test_default_origin_of_a_response():
+    """The moment itself has the same default as the change of it: the mean of the atoms."""
+    offset = np.array([0.3, 0.1, -0.2])
+    rho = molecule([(offset, 0.4)])
+    found = dipole_moment(rho)
+    assert found.electrons.tolist() == dipole_change(rho).tolist() and not found.ions.any()
+    np.testing.assert_allclose(found.origin, CENTER, atol=1e-12)
+    np.testing.assert_allclose(dipole_moment(rho, origin="corner").origin, ORIGIN)
+
+
 def test_along_the_field():
     """Electrons that move towards -E make a dipole along E; 1 e Angstrom = 4.80320 Debye."""
     field = np.array([0.3, 0.0, 0.4])
@@ -149,7 +159,19 @@ def test_symmetric_crystal(said):
         np.testing.assert_allclose(found.total, 0, atol=1e-6)
         np.testing.assert_allclose(found.ions, charges.sum() * middle, atol=1e-6)
     assert said().count("one choice of the cell") == 1 and "a and b and c" in said()
-    assert "from the corner of the grid; those on a face half on either face" in said()
+    assert "0 <= x < 1 from the corner of the grid, those on a face half on either face" in said()
+
+
+def test_origin_of_a_periodic_cell(said):
+    """Measured from the mean of the atoms; the cell still begins at the corner of the grid, and that is told."""
+    rho, electrons, ions = neutral_pair(True)
+    found = dipole_moment(rho, origin="atoms")
+    rho.structure = rho.structure.with_(positions=rho.structure.positions + CELL[0] - CELL[2])
+    moved = dipole_moment(rho, origin="atoms")
+    for dipole in (found, moved):
+        np.testing.assert_allclose(dipole.total, electrons + ions, atol=1e-6)
+    np.testing.assert_allclose(moved.origin, found.origin, atol=1e-9)
+    assert "from the corner of the grid, those on a face half on either face; measured from the mean of the" in said()
 
 
 def test_valence():

@@ -142,7 +142,7 @@ def dipole_moment(density, valence=None, origin: str | None = None, neutral: boo
     """Dipole moments of a density and its ions (of a response: of the electrons alone) in the cell of the grid.
 
     valence  {atomic number: charge}, see `ion_charges`
-    origin   "corner" of the grid, or "atoms": their mean. None: corner
+    origin   "corner" of the grid, or "atoms": their mean. None: the corner, of a response the atoms
     neutral  scale the electrons so that there is no net charge
     Says what the number means where it is not that of a neutral molecule: warnings where there is a net charge, and
     where the cell is periodic.
@@ -167,7 +167,7 @@ def dipole_moment(density, valence=None, origin: str | None = None, neutral: boo
     wrapped = fractional - np.floor(fractional)
     wrapped = np.where(np.minimum(wrapped, 1 - wrapped) < FACE, 0.5, wrapped)
     positions = np.where(structure.pbc, wrapped, fractional) @ grid.cell  # from the grid's origin
-    corner = origin != "atoms" or not len(structure)
+    corner = (origin or ("atoms" if response else "corner")) == "corner" or not len(structure)
     start = np.zeros(3) if corner else positions.mean(axis=0)
     found = Dipole(
         -(moment - electrons * start),
@@ -188,7 +188,8 @@ def dipole_moment(density, valence=None, origin: str | None = None, neutral: boo
             f"dipole-periodic-{letters}",
             f"{name}: periodic along {letters}: there the dipole moment is that of one choice of the cell, a number to "
             "compare two densities of the same atoms and cell by, not a property of the crystal (atoms and grid "
-            f"points at 0 <= x < 1 from {where}; those on a face half on either face)",
+            "points at 0 <= x < 1 from the corner of the grid, those on a face half on either face; measured from "
+            f"{where})",
         )
     return found
 
@@ -206,6 +207,12 @@ def dipole_change(density, origin: str | None = None) -> np.ndarray:
     does not vanish at the faces of the grid.
     """
     need_response(density, "a change of the dipole moment")
+    check_molecule(density)
+    return dipole_moment(density, origin=origin).electrons
+
+
+def check_molecule(density) -> None:
+    """InputError for a periodic cell, and where a response does not vanish at the ends of its grid."""
     if density.structure.pbc.any():
         letters = " and ".join("abc"[i] for i in np.flatnonzero(density.structure.pbc))
         raise InputError(
@@ -213,7 +220,6 @@ def dipole_change(density, origin: str | None = None) -> np.ndarray:
             "of a slab, --potential tells the dipole along its normal"
         )
     check_vacuum(density)
-    return dipole_moment(density, origin=origin or "atoms").electrons
 
 
 def check_vacuum(density) -> None:
