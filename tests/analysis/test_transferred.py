@@ -4,6 +4,7 @@ import pytest
 from sheets import AREA, SIGMA, sheets
 
 from dcharge.analysis import total_charge, transferred_charge
+from dcharge.analysis.transferred import observe
 from dcharge.errors import InputError
 
 
@@ -36,6 +37,8 @@ def test_total_charge_is_removed_unless_kept(extra):
     assert found.above == pytest.approx(2 * sigma * (sigma + more) / (2 * sigma + more) * AREA, rel=1e-6)
     assert found.above + found.below == pytest.approx(0.0, abs=1e-9)
     assert found.removed == pytest.approx(extra, rel=1e-9)
+    assert observe(charged, {}).figures["charge removed"] == (found.removed, "e")
+    assert observe(charged, {"keep_charge": True}).figures["charge removed"] == (0.0, "e")
 
 
 def test_middle_within_a_sheet():

@@ -67,5 +67,6 @@ def observe(density, options) -> Observation:
             "transferred charge": (found.above, "e"),
             "charge below the middle": (found.below, "e"),
             "middle": (found.mid, "A"),
+            "charge removed": (found.removed, "e"),
         }
     )
