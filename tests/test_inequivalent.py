@@ -113,6 +113,18 @@ def test_seed():
     assert len(a[0]) == 10 and a[1].mean() == pytest.approx(1)
 
 
+def test_cap_is_told(said):
+    """With symmetry and without."""
+    for rho, orbits_found in (
+        (silicon(), "points are inequivalent"),
+        (silicon(shake=0.05), "no symmetry, all 4096 points count"),
+    ):
+        index, _ = Inequivalent(20, spacing=0.34, symprec=1e-4)(rho, rng())
+        assert len(index) == 20 and said().endswith(f"{orbits_found}; 20 of them drawn at random")
+    Inequivalent(5000, spacing=0.34, symprec=1e-4)(rho, rng())
+    assert said().endswith("all 4096 points count")
+
+
 def test_field_and_open_boundaries():
     """A field along c leaves the operations that keep c; a molecule has its own symmetry about its centre."""
     free = len(Inequivalent(spacing=0.34)(silicon(), rng())[0])

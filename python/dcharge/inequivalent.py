@@ -72,7 +72,7 @@ class Inequivalent:
         label, n_operations = orbits_of(density.structure, grid, index, self.symprec, ASKED)
         order = rng.permutation(len(index))  # so that the first of an orbit is any of it
         _, first, size = np.unique(label[order], return_index=True, return_counts=True)
-        self._say("x".join(str(len(a)) for a in axes), n_operations, len(size), len(index))
+        self._say("x".join(str(len(a)) for a in axes), n_operations, len(size), len(index), self.points_per_frame)
         chosen = np.arange(len(size))
         if len(size) > self.points_per_frame:
             chosen = rng.choice(len(size), self.points_per_frame, replace=False)
@@ -81,9 +81,11 @@ class Inequivalent:
         return index[order], weight[order] / weight.mean()
 
     @staticmethod
-    def _say(shape: str, n_operations: int, n_orbits: int, n_points: int) -> None:
+    def _say(shape: str, n_operations: int, n_orbits: int, n_points: int, most: int) -> None:
         if n_operations > 1:
             text = f"{n_operations} operations fit the grid, {n_orbits} of {n_points} points are inequivalent"
         else:
             text = f"no symmetry, all {n_points} points count"
-        say_once(f"inequivalent-{shape}-{n_operations}-{n_orbits}", f"{ASKED}: sub-grid {shape}, {text}")
+        if n_orbits > most:
+            text += f"; {most} of them drawn at random"
+        say_once(f"inequivalent-{shape}-{n_operations}-{n_orbits}-{most}", f"{ASKED}: sub-grid {shape}, {text}")
