@@ -1,6 +1,7 @@
 """Coordination environments, their table, and the error of a model in each."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tiny import SKEWED, density, distances, structure
 import dcharge
 from dcharge.cli import main
 from dcharge.coverage import coverage, environments
-from dcharge.density import PointDensity
+from dcharge.density import Density, PointDensity
 from dcharge.evaluate import test
 from dcharge.io import write
 from dcharge.nuclei import Nuclei
@@ -165,6 +166,32 @@ def test_bad_input(files, frozen, words, message, capsys):
     assert main(["coverage", *(str(frozen) if w == "MODEL" else w for w in words)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("dcharge: error: ") and message in error and "bug" not in error
+
+
+def test_frame_without_atoms(here, frozen, capsys):
+    """One of several, in either order of work: named."""
+    rho = density(0, shape=(4, 4, 4))
+    write(rho, "si.h5")
+    write(Density(Structure([], np.zeros((0, 3)), rho.grid.cell, True), rho.grid, rho.values), "empty.h5")
+    assert main(["coverage", "--train", "si.h5", "--test", "si.h5", "empty.h5", "-m", str(frozen)]) == 1
+    assert "error: empty.h5#0: holds no atom" in capsys.readouterr().err
+
+
+def test_without_matplotlib(files, capsys, monkeypatch):
+    """Told before the work; what fails later than that leaves the numbers, whatever the order of -o."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        patch.setattr("dcharge.coverage.read_structures", lambda *_, **__: pytest.fail("work has begun"))
+        assert main(["coverage", "ethane.xyz", "acetaldehyde.xyz", "-o", "c.json", "-o", "c.png"]) == 1
+    assert "coverage: matplotlib is missing" in capsys.readouterr().err and not (files / "c.json").exists()
+
+    def fail(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr("dcharge.coverage.save", fail)
+    with pytest.raises(OSError, match="no space"):
+        coverage(["ethane.xyz"], ["acetaldehyde.xyz"], outputs=["c.png", "c.json"])
+    assert json.loads((files / "c.json").read_text())["species"]
 
 
 def test_same_file_in_both_sets(files, capsys):

@@ -1,21 +1,25 @@
 """`dcharge test` with derived quantities: every figure against numpy, the tables, the picture, bad input."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from tiny import calibrated, density, model_config, tiny_model
 
 import dcharge
-from dcharge.analysis import dipole_moment, gradient_and_laplacian
+from dcharge.analysis import dipole_change, dipole_moment, gradient_and_laplacian
 from dcharge.cli import main
 from dcharge.density import Density, PointDensity
 from dcharge.derivatives import density_derivatives
-from dcharge.derived import Wanted
+from dcharge.derived import Derived, Wanted
+from dcharge.errors import InputError
 from dcharge.evaluate import test
 from dcharge.freeze import load_frozen, save_frozen
+from dcharge.grid import Grid
 from dcharge.io import HDF5Writer, write
 from dcharge.metrics import Errors
+from dcharge.structure import Structure
 
 test.__test__ = False  # it is called as the command, and no test
 SHAPE = (8, 7, 9)
@@ -106,6 +110,38 @@ def test_dipoles(system, frozen, said):
     assert "electrons: RMSE" in text and "total/V: RMSE" in text
 
 
+def response(pbc, electrons=0.1):
+    """What a Gaussian gains, another loses nearly: a charge is left, so that the origin counts."""
+    cell = np.eye(3) * 8.0
+    atoms = Structure([14, 8], [[3.5, 4, 4], [4.4, 4, 4]], cell, pbc, [0, 0, 0.3])
+    grid = Grid((20, 20, 20), cell)
+    r = np.linalg.norm(grid.points()[:, None] - [[4, 4, 3.7], [4, 4, 4.3]], axis=2)
+    values = np.exp(-((r / 0.8) ** 2)) @ [electrons, -0.09]
+    return Density(atoms, grid, values.reshape(grid.shape), "response")
+
+
+def test_dipole_of_a_response():
+    """About the mean of the atoms, as `dcharge analyze` measures it; the corner if asked for."""
+    rho = response(False)
+    predicted = response(False, 0.11)
+    values = predicted.values.reshape(-1)
+    found = Derived(Wanted(dipole=True), None).add(rho, "a", values, None)["dipole"]
+    assert found["origin_A"] == pytest.approx([3.95, 4, 4]) and found["baseline"] is None
+    for who, change in (("reference", rho), ("model", predicted)):
+        assert found[who]["electrons_eA"] == pytest.approx(dipole_change(change).tolist(), abs=1e-9)
+        assert abs(found[who]["net_charge_e"]) > 1e-3
+    corner = Derived(Wanted(dipole=True, origin="corner"), None).add(rho, "a", values, None)["dipole"]
+    assert corner["origin_A"] == [0, 0, 0]
+    assert corner["model"]["electrons_eA"] == pytest.approx(dipole_change(predicted, "corner").tolist(), abs=1e-9)
+    assert abs(corner["model"]["electrons_eA"][0] - found["model"]["electrons_eA"][0]) > 1e-3
+
+
+def test_dipole_of_a_periodic_response():
+    rho = response((True, True, False))
+    with pytest.raises(InputError, match="periodic along a and b; the dipole moment is that of a molecule"):
+        Derived(Wanted(dipole=True), None).add(rho, "a", rho.values.reshape(-1), None)
+
+
 def test_neutral(system, frozen, said):
     """Electrons are scaled in reference and prediction, so that no charge is left."""
     report = test([frozen], [system], n=1, derive=Wanted(dipole=True, valence=VALENCE, neutral=True))
@@ -161,6 +197,26 @@ def test_parity_panels(system, frozen, monkeypatch):
     rho, model, _ = both(frozen, system, 0)
     np.testing.assert_allclose(seen[0][2][:504], rho.total.ravel(), rtol=1e-12)
     np.testing.assert_allclose(seen[0][3][:504], model.total.ravel(), atol=1e-6)
+
+
+def test_picture_that_fails(system, frozen, here, monkeypatch):
+    """The numbers are there all the same."""
+
+    def fail(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr("dcharge.derived.parity_plots", fail)
+    with pytest.raises(OSError, match="no space"):
+        test([frozen], [system], n=1, prefix="x", json_file="r.json", derive=Wanted(laplacian=True, plot="a.png"))
+    assert json.loads((here / "r.json").read_text())["derived"] and (here / "x.summary.txt").exists()
+
+
+def test_without_matplotlib(system, frozen, here, capsys, monkeypatch):
+    """Told before the first frame."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("dcharge.evaluate.load", lambda *_: pytest.fail("work has begun"))
+    assert main(["test", "-m", str(frozen), "-s", system, "--laplacian", "--plot", "a.png", "--json", "r.json"]) == 1
+    assert "test: matplotlib is missing" in capsys.readouterr().err and not (here / "r.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,10 @@ def coverage(
         if str(path).rsplit(".", 1)[-1].lower() not in ("json", *PICTURES):
             raise InputError(f"{path}: .json, .png, .pdf or .svg expected")
         check_folder(path)
+    numbers = [path for path in outputs if _is_json(path)]
+    pictures = [path for path in outputs if not _is_json(path)]
+    if pictures:
+        pyplot("coverage")  # before the long work: told where it is missing
     known = {os.path.realpath(p) for p in train}
     both = [p for p in test if os.path.realpath(p) in known]
     if both:
@@ -197,6 +201,8 @@ def coverage(
     if predictor is not None:
         frames = system_frames([{"path": p, "pbc": pbc, "field": field} for p in test])
         for frame in frames:
+            if not len(frame.structure):
+                raise InputError(f"{frame.name}: holds no atom, its points belong to no environment")
             found.test.add(frame.structure, environments(frame.structure, scale))
     _check(found)
     for frame in frames:
@@ -207,7 +213,7 @@ def coverage(
         _add_errors(found.errors, predictor, density, environments(density.structure, scale))
     for line in found.table():
         print(line)
-    for path in outputs:
+    for path in (*numbers, *pictures):  # a picture that fails leaves the numbers
         write(found, path)
         log.info(f"{path}: written")
     return found
@@ -245,9 +251,13 @@ def _add_errors(errors: dict, predictor, density: Density, found: list[str]) -> 
         entry.reference += float(reference)
 
 
+def _is_json(path) -> bool:
+    return str(path).lower().endswith(".json")
+
+
 def write(found: Coverage, path) -> None:
     """Write JSON or a picture, as the name says, under a temporary name, then rename."""
-    if str(path).lower().endswith(".json"):
+    if _is_json(path):
         with replacing(path) as part:
             Path(part).write_text(json.dumps(found.as_json(), indent=1) + "\n")
         return

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import coarse_verdict
 from . import precision as precision_verdict
-from .analysis.parity import check_picture
+from .analysis.parity import check_picture, pyplot
 from .calibration import Calibration, compare_ensemble, frames_table, refuse
 from .calibration import table as calibration_table
 from .coarse import check as check_coarse
@@ -87,6 +87,7 @@ def test(
     derive = derive or Wanted()
     if derive.plot is not None:
         check_picture(derive.plot)
+        pyplot("test")  # before the long work: told where it is missing
     for path in (prefix, json_file, derive.plot):
         if path is not None:
             check_folder(path)
@@ -173,8 +174,6 @@ def test(
         table += derived.table()
     for row in table:
         log.info(row)
-    if derive.plot is not None:
-        derived.draw()
     if coarse:
         report["coarse"] = coarse_verdict.study(predictor, read, coarse, compare, report)
         for row in coarse_verdict.table(report["coarse"]):
@@ -191,6 +190,8 @@ def test(
         write_text(f"{prefix}.summary.txt", "\n".join(table) + "\n")
     if json_file is not None:
         write_text(json_file, json.dumps(report, indent=2) + "\n")
+    if derive.plot is not None:
+        derived.draw()  # last: a picture that fails leaves the numbers
     return report
 
 
