@@ -11,7 +11,7 @@ import dcharge
 from dcharge.analysis import dipole_change, dipole_moment, gradient_and_laplacian
 from dcharge.cli import main
 from dcharge.density import Density, PointDensity
-from dcharge.derivatives import density_derivatives
+from dcharge.derivatives import Derivatives, density_derivatives
 from dcharge.derived import Derived, Wanted
 from dcharge.errors import InputError
 from dcharge.evaluate import test
@@ -152,12 +152,17 @@ def test_neutral(system, frozen, said):
     assert report["derived"]["dipole"]["per_volume_D_per_A3"]["r2"] is None
 
 
-def test_autograd(system, here):
-    """The model's own Laplacian beside the reference's; the baseline alone has none here."""
+def test_autograd(system, here, monkeypatch):
+    """The model's own derivatives, taken once, beside the reference's; the baseline alone has none here."""
     save_frozen(calibrated(model_config({"precision": "float64"})), "model.pth", {})
-    report = test(["model.pth"], [system], n=1, derive=Wanted(laplacian=True, derivatives="autograd"))
+    passes, tiles = [], Derivatives.tiles
+    monkeypatch.setattr(Derivatives, "tiles", lambda *args: passes.append(1) or tiles(*args))
+    report = test(["model.pth"], [system], n=1, derive=Wanted(gradient=True, laplacian=True, derivatives="autograd"))
+    assert len(passes) == 1
     rho = dcharge.read(system)
-    hessian = density_derivatives(load_frozen("model.pth")[0], rho.structure, rho.points())[2]
+    _, gradient, hessian = density_derivatives(load_frozen("model.pth")[0], rho.structure, rho.points())
+    own = figures(gradient.T, gradient_and_laplacian(rho)["gradient"])
+    assert report["frames"][0]["derived"]["gradient"] == pytest.approx(own, rel=1e-6)
     expected = figures(np.trace(hessian, axis1=1, axis2=2), gradient_and_laplacian(rho)["laplacian"])
     frame = report["frames"][0]["derived"]
     assert frame["laplacian"] == pytest.approx(expected, rel=1e-6)

@@ -104,9 +104,12 @@ class Derived:
         frame = _Frame(name, reference.structure.formula)
         rng = np.random.default_rng(len(self.frames))
         some = np.sort(rng.choice(reference.n_points, min(DRAWN, reference.n_points), replace=False))
+        exact = {}
+        if self.exact is not None:  # the model's derivatives are taken once for all
+            exact = gradient_and_laplacian(predicted, self.wanted.differentiated, self._exact)
         for what in ("density", *self.wanted.differentiated):
             truth = self._of(what, reference)
-            found = self._of(what, predicted, self.exact)
+            found = exact.pop(what) if what in exact else self._of(what, predicted)
             self._compare(frame, "errors", what, found, truth, reference.grid.dv)
             if self.wanted.plot:
                 frame.drawn[what] = tuple(x.reshape(-1, reference.n_points)[:, some].ravel() for x in (truth, found))
@@ -127,11 +130,12 @@ class Derived:
         self.frames.append(frame)
         return self._json(frame)
 
-    def _of(self, what: str, density: Density, exact=None) -> np.ndarray:
-        """A quantity on the grid, [n1, n2, n3] or [3, n1, n2, n3]."""
+    @staticmethod
+    def _of(what: str, density: Density) -> np.ndarray:
+        """A quantity on the grid, [n1, n2, n3] or [3, n1, n2, n3], derivatives by Fourier transform."""
         if what == "density":
             return np.asarray(density.total, dtype=np.float64)
-        return gradient_and_laplacian(density, (what,), None if exact is None else self._exact)[what]
+        return gradient_and_laplacian(density, (what,))[what]
 
     def _exact(self, density: Density):
         """The model's own derivatives, tile by tile."""

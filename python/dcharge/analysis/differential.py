@@ -38,7 +38,8 @@ def gradient_and_laplacian(density, wanted=FLAG, derivatives=None) -> dict[str, 
 
 
 def observe(density, options) -> Observation:
-    """The fields; largest values, root mean squares, and the integral of the Laplacian, zero for a whole density."""
+    """The fields; largest values, root mean squares; of a model's own derivatives the integral of the Laplacian, which
+    is zero for a whole density on a grid that is fine enough (by Fourier transform it is zero whatever the density)."""
     wanted = [name for name in FLAG if options.get(name)]
     found, out = gradient_and_laplacian(density, wanted, options.get("derivatives")), Observation()
     if "gradient" in found:
@@ -51,7 +52,8 @@ def observe(density, options) -> Observation:
         out.figures["smallest Laplacian"] = (float(values.min()), "e/A^5")
         out.figures["largest Laplacian"] = (float(values.max()), "e/A^5")
         out.figures["rms Laplacian"] = (float(np.sqrt((values**2).mean())), "e/A^5")
-        out.figures["integral of the Laplacian"] = (float(values.sum() * density.grid.dv), "e/A^2")
+        if options.get("derivatives") is not None:
+            out.figures["integral of the Laplacian"] = (float(values.sum() * density.grid.dv), "e/A^2")
         field = Field("Laplacian, e/Angstrom^5", values, plane_of(density))
         top = float(np.percentile(np.abs(field.shown), SHOWN))
         field.limits = (-top, top)
