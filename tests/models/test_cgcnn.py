@@ -202,7 +202,7 @@ def test_parameters():
     assert sum(p.numel() for p in learned.parameters()) == 97_345 + 92
 
 
-def test_learns():
+def test_learns(said):
     """A short training on an analytic density lowers the error that prediction has, not only that of the steps."""
     sizes = {"precision": "float32", "n_features": 16, "n_layers": 2, "fitting_net": {"neuron": [16]}}
     model, rho = make_model(full(sizes), 1), tiny.density(0, shape=(6, 6, 6))
@@ -211,6 +211,7 @@ def test_learns():
     model.calibrate(batch, points, zero, target, torch.ones(len(points), dtype=torch.float64))
     assert float(model.output_mean) == pytest.approx(float(target.mean()), rel=1e-6)
     assert float(model.output_scale) == pytest.approx(float(target.std(correction=0)), rel=1e-6)
+    assert f"deviation {float(target.std(correction=0)):.4g} e/A^3" in said()
 
     def error():
         with torch.no_grad():

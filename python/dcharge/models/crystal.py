@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..errors import InputError
+from ..errors import InputError, log
 from ..nn import linear
 from ..ops import CrystalLayer
 from .base import CALIBRATION_POINTS, Encoded, Model
@@ -205,6 +205,7 @@ class CrystalModel(Model):
             rest = rest - self.baseline(moments)
         self.output_mean.copy_(rest.double().mean())
         self.output_scale.copy_(rest.double().std(correction=0).clamp_min(1e-12))
+        log.info(f"standardised targets: mean {self.output_mean:.4g}, deviation {self.output_scale:.4g} e/A^3")
 
 
 class Gaussians:
