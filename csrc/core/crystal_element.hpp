@@ -54,7 +54,7 @@ DCHARGE_INLINE bool crystal_edge(const CrystalArguments<T>& a, int64_t node, int
                                  CrystalEdge<T>& edge) {
   int64_t F = a.n_features;
   double place = e >= 0 && e < a.n_edges ? a.edge_distance[e] * a.per_knot : -1, s, weight[4];
-  if (!(place >= 0 && place <= static_cast<double>(a.n_knots)) || a.edge_target[e] < 0 ||
+  if (!(place >= 0 && place <= static_cast<double>(a.n_knots - 1) * (1 + 1e-9)) || a.edge_target[e] < 0 ||
       a.edge_target[e] >= a.n_nodes) {
     return false;
   }
