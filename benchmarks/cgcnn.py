@@ -172,7 +172,7 @@ class Case:
         from dcharge.ops import CrystalNetwork, crystal_network
 
         code, out = self.predictor.encode(self.structure)[1], []
-        network = CrystalNetwork(code.species, code.folded, CUTOFF)
+        network = CrystalNetwork(code.species, code.folded, self.predictor.model.cutoff)
         for points in self.points.split(TILE):
             geometry = (points, torch.zeros(len(points), dtype=torch.int64), self.atoms, self.species, *self.rest)
             means, _ = crystal_network(*geometry, network, rcut=RCUT, neighbors=NEIGHBORS)

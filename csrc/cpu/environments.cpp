@@ -19,7 +19,7 @@ void Surroundings::start(const Plan::Tile& tile) {
 void Surroundings::select(const Plan::Tile& tile, int64_t begin, int64_t end, const std::vector<int64_t>& from,
                           std::vector<int64_t>& to) const {
   const double* axes[3] = {tile.x.data(), tile.y.data(), tile.z.data()};
-  double low[3], high[3], reach2 = shape_.rcut * shape_.rcut * (1 + 1e-9);
+  double low[3], high[3], reach2 = shape_.reach * shape_.reach * (1 + 1e-9);
   for (int a = 0; a < 3; ++a) {
     auto [least, most] = std::minmax_element(axes[a] + begin, axes[a] + end);
     low[a] = *least;
@@ -74,11 +74,11 @@ void Surroundings::make_list(int64_t atom) {
   List& list = lists_[atom];
   list.entries.clear();
   list.sorted = 0;
-  double most2 = 4 * shape_.rcut * shape_.rcut * (1 + 1e-9);  // two atoms of one graph are nearer
+  double most = 2 * shape_.reach, most2 = most * most * (1 + 1e-9);  // two atoms of one graph are nearer
   for (size_t c = 0; c < x_.size(); ++c) {
     double dx = x_[c] - x_[atom], dy = y_[c] - y_[atom], dz = z_[c] - z_[atom], d2 = dx * dx + dy * dy + dz * dz;
     if (d2 <= most2 && static_cast<int64_t>(c) != atom) {
-      list.entries.push_back({std::sqrt(d2), static_cast<int32_t>(c), -1});
+      list.entries.push_back({std::min(std::sqrt(d2), most), static_cast<int32_t>(c), -1});
     }
   }
   sort_on(list);
@@ -99,7 +99,7 @@ void Surroundings::sort_on(List& list) {
 }
 
 void Surroundings::find(const Plan::Tile& tile, int64_t i, Environment& out) {
-  double x = tile.x[i], y = tile.y[i], z = tile.z[i], rcut2 = shape_.rcut * shape_.rcut;
+  double x = tile.x[i], y = tile.y[i], z = tile.z[i], reach2 = shape_.reach * shape_.reach;
   out.atom.assign(1, -1);
   out.distance.assign(1, 0.0);
   out.first.assign(1, 0);
@@ -107,7 +107,7 @@ void Surroundings::find(const Plan::Tile& tile, int64_t i, Environment& out) {
   members_.clear();
   for (size_t c = 0; c < x_.size(); ++c) {
     double dx = x_[c] - x, dy = y_[c] - y, dz = z_[c] - z, d2 = dx * dx + dy * dy + dz * dz;
-    if (d2 < rcut2) {
+    if (d2 < reach2) {
       node_[c] = static_cast<int32_t>(out.atom.size());
       members_.push_back(static_cast<int32_t>(c));
       out.atom.push_back(source_[c]);

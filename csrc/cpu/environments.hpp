@@ -10,7 +10,7 @@
 namespace dcharge {
 
 struct EnvironmentShape {
-  double rcut;
+  double reach;  // rcut + tie: atoms nearer than this are nodes
   int64_t neighbors;
   double tie;
 };

@@ -163,7 +163,7 @@ Means run(const GeometryTensors& g, const EnvironmentShape& shape, const Crystal
   const int64_t* atom_type = data<int64_t>(*g.atom_type);
   Geometry untyped = g.view();  // candidates in the order of the images
   untyped.atom_type = nullptr;
-  Plan plan(untyped, shape.rcut, 1, torch_parallel);
+  Plan plan(untyped, shape.reach, 1, torch_parallel);
   T* to = mutable_data<T>(out);
   int64_t* n_nodes = mutable_data<int64_t>(count);
   for_each_dynamic(
@@ -194,7 +194,7 @@ Means crystal_network(const Tensor& points, const Tensor& point_frame, const Ten
   EnvironmentShape shape = make_environment_shape(rcut, neighbors, tie);
   ScalarType dtype = state.scalar_type();
   require(dtype == ScalarType::Float || dtype == ScalarType::Double, "state: float32 or float64 expected");
-  require(cutoff >= 2 * rcut * (1 - 1e-12), "cutoff: at least 2 rcut expected");
+  require(cutoff >= 2 * shape.reach * (1 - 1e-12), "cutoff: at least 2 (rcut + tie) expected");
   int64_t padded = (n_features + kPad - 1) / kPad * kPad;
   require(n_features >= 1 && padded <= kMostCrystalFeatures, "n_features: out of range");
   Tensor x = take("state", state, dtype, {-1, padded});

@@ -12,7 +12,7 @@ inline EnvironmentShape make_environment_shape(double rcut, int64_t neighbors, d
   require(rcut > 0, "rcut: a positive length expected");
   require(neighbors >= 1, "neighbors: a positive integer expected");
   require(tie >= 0, "tie: a length >= 0 expected");
-  return {rcut, neighbors, tie};
+  return {rcut + tie, neighbors, tie};
 }
 
 }  // namespace dcharge

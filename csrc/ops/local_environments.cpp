@@ -35,7 +35,7 @@ Graphs local_environments(const Tensor& points, const Tensor& point_frame, const
                           int64_t neighbors, double tie) {
   GeometryTensors geometry(points, point_frame, atoms, std::nullopt, atom_frame, cell, pbc);
   EnvironmentShape shape = make_environment_shape(rcut, neighbors, tie);
-  Plan plan(geometry.view(), rcut, 1, torch_parallel);
+  Plan plan(geometry.view(), shape.reach, 1, torch_parallel);
   std::vector<TileGraphs> tiles(plan.n_tiles());
   struct State {
     Plan::Tile tile;

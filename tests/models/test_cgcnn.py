@@ -13,6 +13,7 @@ from dcharge.derivatives import density_derivatives
 from dcharge.errors import InputError
 from dcharge.models import make_model
 from dcharge.models.elements import BLOCKS, element_row
+from dcharge.ops.library import compiled_for
 from dcharge.structure import Structure
 
 DEFAULT = {"type": "cgcnn", "type_map": ["Si", "O"], "precision": "float64", "baseline": {"type": "none"}}
@@ -36,7 +37,7 @@ def published(model, batch, points, point_frame, training=False):
         for a in torch.nonzero(batch.atom_frame == f)[:, 0].tolist():
             for shift in torch.cartesian_prod(*[torch.arange(-3, 4) if x else torch.zeros(1) for x in batch.pbc[f]]):
                 vector = batch.atoms[a] + shift.double() @ batch.cell[f] - r
-                if vector.norm() < model.rcut:
+                if vector.norm() < model.rcut + 1e-4:
                     place.append(vector)
                     kind.append(int(batch.atom_type[a]))
         place, first = torch.stack(place), len(species)
@@ -257,6 +258,42 @@ def test_tied_neighbours():
     turned = tiny.predicted(model, Structure([14], shift[None], cell @ q, True), sites @ q + shift)
     np.testing.assert_allclose(turned, first, rtol=0, atol=1e-10 * np.abs(first).max())
     assert np.ptp(first) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["cgcnn", "cgcnn_probe"])
+@pytest.mark.parametrize("a", [4.0, 8.0])
+def test_atoms_at_the_cutoff(kind, a):
+    """Neighbours at exactly rcut of sites and middles: the same density turned, moved and in tiles of any size."""
+    model = stirred(make_model(full({"type": kind}), 3), 4, 0.05).eval()
+    whole = np.random.default_rng(0).integers(-3, 4, (100, 3))
+    sites, results = np.array([[0, 0, 0], [4.0, 0, 0], [4, 4, 0], [4, 4, 4]])[: 1 if a == 4.0 else 4], []
+    points = a * whole + sites[np.arange(100) % len(sites)]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        q = np.linalg.qr(rng.normal(size=(3, 3)))[0] if seed else np.eye(3)
+        shift = rng.normal(size=3)
+        crystal, turned = Structure([14], shift[None], a * q, True), points @ q + shift
+        for tile in (1, 7, 100):
+            parts = [tiny.predicted(model, crystal, turned[i : i + tile]) for i in range(0, 100, tile)]
+            results.append(np.concatenate(parts)[:, 0])
+    results, size = np.array(results), len(sites)
+    for k in range(size):  # all points of one kind, in all ways
+        assert np.ptp(results[:, k::size]) < 1e-6 * np.abs(results).max()
+    assert a == 4.0 or abs(results[0, 0] - results[0, 1]) > 1e-4
+
+
+def test_code_without_gradients():
+    """Encoded without gradients and decoded with them: those of what `decode` takes itself, and the same density."""
+    model, batch, points, frame = case(species="learned")
+    model.eval()
+    with torch.no_grad():
+        code = model.encode(batch)
+        rho = model.decode(code, points, frame)
+    assert code.network is not None or not compiled_for(torch.device("cpu"))
+    found = model.decode(code, points, frame)
+    torch.testing.assert_close(found.detach(), rho, rtol=1e-11, atol=1e-11)
+    found.sum().backward()
+    assert float(model.states.grad.abs().max()) > 0 and float(model.output.weight.grad.abs().max()) > 0
 
 
 def test_element_rows():

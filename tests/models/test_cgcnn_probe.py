@@ -40,14 +40,14 @@ def written_out(model, batch, points, training):
     x, pairs = first[batch.atom_type], []
     for i, r in enumerate(batch.atoms):
         d = (batch.atoms[:, None] + shifts - r).norm(dim=2)
-        found = sorted((float(d[j, s]), j) for j, s in torch.nonzero((d < 6.0) & (d > 1e-6)).tolist())
+        found = sorted((float(d[j, s]), j) for j, s in torch.nonzero((d < 6.0002) & (d > 1e-6)).tolist())
         pairs += [(i, j, y) for y, j in found if y <= found[11][0] + 1e-4]
     for t in range(model.n_layers - 1):
         x = convolved(t, x, x, pairs)
     pairs = []
     for p, r in enumerate(points):
         d = (batch.atoms[:, None] + shifts - r).norm(dim=2)
-        pairs += [(p, j, float(d[j, s])) for j, s in torch.nonzero(d < 3.0).tolist()]
+        pairs += [(p, j, float(d[j, s])) for j, s in torch.nonzero(d < 3.0001).tolist()]
     y = convolved(model.n_layers - 1, first[-1:].expand(len(points), -1), x, pairs)
     for k in range(2):
         y = soft(y) @ w[f"hidden.{k}.weight"].T + w[f"hidden.{k}.bias"]

@@ -6,8 +6,10 @@ from cases import FRAMES, N_TYPES, RCUT, case, relative_error, tolerance
 from torch.nn.functional import softplus
 
 from dcharge.ops import CrystalLayer, CrystalNetwork, crystal_network, local_environments
+from dcharge.ops.local_environments import TIE
 
 DTYPES = (torch.float32, torch.float64)
+CUTOFF = 2 * (RCUT + TIE)
 SHAPES = {  # n_features, n_layers, all_layers
     "public": (64, 3, False),
     "all_layers": (16, 2, True),
@@ -26,7 +28,7 @@ def network(name="public", dtype=torch.float64, n_knots=200):
     def normal(*shape, size=1.0):
         return (size * torch.randn(*shape, generator=g, dtype=torch.float64)).to(dtype)
 
-    r = torch.linspace(0, 2 * RCUT, n_knots, dtype=torch.float64)[:, None]
+    r = torch.linspace(0, CUTOFF, n_knots, dtype=torch.float64)[:, None]
     waves = torch.cos(r * torch.arange(1, 6)).to(dtype)
     layers = [
         CrystalLayer(
@@ -39,7 +41,7 @@ def network(name="public", dtype=torch.float64, n_knots=200):
         )
         for _ in range(n_layers)
     ]
-    return CrystalNetwork(normal(N_TYPES + 1, n_features), layers, 2 * RCUT, all_layers)
+    return CrystalNetwork(normal(N_TYPES + 1, n_features), layers, CUTOFF, all_layers)
 
 
 def both(geometry, name, dtype, **options):
@@ -189,15 +191,15 @@ def test_same_for_any_threads_order_and_tiles(backend, dtype):
 
 def test_bad_arguments():
     c, net = case("skewed"), network("odd").pack()
-    with pytest.raises(ValueError, match="cutoff: at least 2 rcut = 10 Angstrom expected, got 8.0"):
+    with pytest.raises(ValueError, match=r"cutoff: at least 2 \(rcut \+ tie\) = 10.0002 Angstrom expected, got 8.0002"):
         crystal_network(*c.geometry, net, rcut=5.0)
     points, frame, atoms, types, *rest = c.geometry
     with pytest.raises(ValueError, match=r"atom_type: values must lie in 0..1 \(species in state\)"):
         crystal_network(points, frame, atoms, types + 1, *rest, net, rcut=RCUT)
     with pytest.raises(ValueError, match="layers: at least one expected"):
-        crystal_network(*c.geometry, CrystalNetwork(net.state, [], 2 * RCUT), rcut=RCUT)
+        crystal_network(*c.geometry, CrystalNetwork(net.state, [], CUTOFF), rcut=RCUT)
     with pytest.raises(RuntimeError, match="no gradients"):
-        crystal_network(*c.geometry, CrystalNetwork(net.state.requires_grad_(), net.layers, 2 * RCUT), rcut=RCUT)
+        crystal_network(*c.geometry, CrystalNetwork(net.state.requires_grad_(), net.layers, CUTOFF), rcut=RCUT)
 
 
 def test_direct_calls_are_checked(compiled):
@@ -207,5 +209,5 @@ def test_direct_calls_are_checked(compiled):
         packed[k] = packed[k][..., :3]
         with pytest.raises(RuntimeError, match=text):
             torch.ops.dcharge.crystal_network(*c.geometry, *packed, RCUT, 12, 1e-4)
-    with pytest.raises(RuntimeError, match="cutoff: at least 2 rcut"):
+    with pytest.raises(RuntimeError, match=r"cutoff: at least 2 \(rcut \+ tie\)"):
         torch.ops.dcharge.crystal_network(*c.geometry, *net.packed, 4.5, 12, 1e-4)

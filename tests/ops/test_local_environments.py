@@ -26,9 +26,9 @@ def brute(system, rcut=RCUT, neighbors=12, tie=1e-4):
     for r_p, f in zip(c.points.numpy(), c.point_frame.tolist(), strict=True):
         found = []
         for j in np.flatnonzero(atom_frame == f):
-            _, shifts = image_shifts(c.cell[f].numpy(), c.pbc[f].numpy(), np.linalg.norm(atoms[j] - r_p) + rcut)
+            _, shifts = image_shifts(c.cell[f].numpy(), c.pbc[f].numpy(), np.linalg.norm(atoms[j] - r_p) + rcut + tie)
             vectors = atoms[j] + shifts - r_p
-            found += [(j, v) for v in vectors if np.linalg.norm(v) < rcut]
+            found += [(j, v) for v in vectors if np.linalg.norm(v) < rcut + tie]
         place = np.array([np.zeros(3), *[v for _, v in found]])
         edges = []
         for i, x in enumerate(place):
@@ -86,7 +86,7 @@ def test_edges_are_distances(backend):
         for i in range(first, last):
             part = slice(*edge_offset[i : i + 2].tolist())
             matrix[i - first, target[part] - first] = distance[part]
-        assert torch.equal(matrix, matrix.T) and (matrix[0, 1:] < RCUT).all()
+        assert torch.equal(matrix, matrix.T) and (matrix[0, 1:] < RCUT + 1e-4).all()
 
 
 def test_tied_neighbours_stay(backend):
@@ -110,6 +110,39 @@ def test_tied_neighbours_stay(backend):
         edges = graphs[2].diff().split(graphs[0].diff().tolist())
         counts.append((graphs[0].tolist(), [sorted(x.tolist()) for x in edges]))
     assert all(c == counts[0] for c in counts[1:])
+
+
+@pytest.mark.parametrize("a", [4.0, 8.0])
+def test_atoms_at_the_cutoff_stay(backend, a):
+    """Sites of a simple cubic crystal (a = 4), middles of its edges (8): atoms at exactly rcut are in, in any frame."""
+    whole = np.random.default_rng(1).integers(-3, 4, (60, 3))
+    whole[:, 1:] *= 1 if a == 4.0 else 2
+    whole[:, 0] = whole[:, 0] if a == 4.0 else 2 * whole[:, 0] + 1
+    points, zero = 4.0 * torch.tensor(whole, dtype=torch.float64), torch.zeros(60, dtype=torch.int64)
+    for seed in range(4):
+        g = torch.Generator().manual_seed(seed)
+        q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=g))
+        q = torch.eye(3, dtype=torch.float64) if seed == 0 else q
+        shift = torch.randn(1, 3, dtype=torch.float64, generator=g)
+        graphs = local_environments(
+            points @ q + shift, zero, shift, zero[:1], (a * q)[None], torch.ones(1, 3, dtype=torch.bool)
+        )
+        n = 8 if a == 4.0 else 3  # the probe, an atom on it and six around it; the probe between two atoms
+        assert (graphs[0].diff() == n).all() and (graphs[2].diff() == n - 1).all()
+        assert 8.0 - 1e-9 < float(graphs[4].max()) <= 2 * (4.0 + 1e-4)
+
+
+def test_edges_end_at_the_cutoff(backend):
+    """Two atoms on two sides of a point, as far as they can be: no edge behind 2 (rcut + tie) by rounding."""
+    g = torch.Generator().manual_seed(3)
+    ways = torch.nn.functional.normalize(torch.randn(300, 3, dtype=torch.float64, generator=g))
+    frame, zero = torch.arange(300), torch.zeros(300, 3, dtype=torch.float64)
+    for rcut, tie in ((3.0, 0.5), (4.0, 0.0), (4.0, 1e-4)):
+        far = (rcut + tie) * (1 - 2**-53)
+        atoms = torch.stack([far * ways, -far * ways], 1).reshape(-1, 3)
+        cell, pbc = zero.new_zeros(300, 3, 3), torch.zeros(300, 3, dtype=torch.bool)
+        graphs = local_environments(zero, frame, atoms, frame.repeat_interleave(2), cell, pbc, rcut=rcut, tie=tie)
+        assert (graphs[0].diff() == 3).sum() > 30 and float(graphs[4].max()) <= 2 * (rcut + tie)
 
 
 def test_probe_alone(backend):

@@ -1,7 +1,8 @@
 """CGCNN on local environments: a graph network on the atoms around every point (Gong et al. 2019; Xie, Grossman 2018).
 
-The graph of a point holds the point itself ("probe", a species of its own) and the atoms within rcut of it
-(op `local_environments`). With x_i the state of node i and g_k(d) = exp(-(d - k step)^2/step^2), k step = 0 .. 2 rcut:
+The graph of a point holds the point itself ("probe", a species of its own) and the atoms within rcut of it, those at
+exactly rcut included (op `local_environments`). With x_i the state of node i and
+g_k(d) = exp(-(d - k step)^2/step^2), k step = 0 .. 2 rcut:
 
     u_ij = norm_edges(W (x_i, x_j, g(d_ij)) + b),   s_i = sum_j sigmoid(u_ij[:F]) softplus(u_ij[F:])
     x_i <- softplus(x_i + norm_nodes(s_i)),         rho = net(softplus(mean over all nodes of x_i))
@@ -56,8 +57,8 @@ class Cgcnn(CrystalModel):
 
     def pooled(self, code: CgcnnCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
         """Means over the nodes [n, n_features], and which points have atoms near [n, 1]."""
-        near = code.batch.near(points, self.rcut)
-        if code.network is not None:
+        near = code.batch.near(points, self.radius)
+        if code.network is not None and not torch.is_grad_enabled():
             where = points, point_frame, near.atoms, near.atom_type, near.atom_frame, near.cell, near.pbc
             means, n_nodes = crystal_network(*where, code.network, rcut=self.rcut, neighbors=self.n_neighbors)
             return means.mean(1), n_nodes[:, None] > 1

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ..ops.local_environments import TIE
 from .crystal import CrystalCode, CrystalModel
 from .environments import Edges
 from .pairs import frame_pairs
-
-TIE = 1e-4  # Angstrom, as in op `local_environments`
 
 
 @dataclass
@@ -48,8 +47,8 @@ class CgcnnProbe(CrystalModel):
 
     def pooled(self, code: ProbeCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
         """States of the probes [n, n_features], and which points have atoms near [n, 1]."""
-        index, n = code.batch.near_index(points, self.rcut), len(points)
-        i, j, vector = frame_pairs(code.batch.atoms_only(index), points, point_frame, self.rcut)
+        index, n = code.batch.near_index(points, self.radius), len(points)
+        i, j, vector = frame_pairs(code.batch.atoms_only(index), points, point_frame, self.radius)
         i, order = torch.sort(i, stable=True)
         states = code.states if index is None else code.states[index]
         # nodes: the points, then the atoms, which only send
@@ -62,7 +61,7 @@ class CgcnnProbe(CrystalModel):
 def atom_edges(batch: Batch, cutoff: float, most: int) -> Edges:
     """From every atom to its `most` nearest others or images within cutoff, and those as far as the last one."""
     i, j, vector = frame_pairs(batch, None, None, cutoff)
-    d = vector.norm(dim=1)
+    d = vector.norm(dim=1).clamp_(max=cutoff)  # rounding may put it behind
     order = torch.argsort(d, stable=True)
     order = order[torch.argsort(i[order], stable=True)]  # by atom, then by distance
     i, j, d = i[order], j[order], d[order]

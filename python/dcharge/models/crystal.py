@@ -17,6 +17,7 @@ from ..batch import Batch
 from ..errors import InputError, log
 from ..nn import linear
 from ..ops import CrystalLayer
+from ..ops.local_environments import TIE
 from .base import CALIBRATION_POINTS, Encoded, Model
 from .baseline import AdditiveBaseline
 from .deepdft import BASELINE
@@ -96,7 +97,7 @@ class CrystalModel(Model):
         self.zero_vacuum = config["vacuum"] == "zero"
         self._set_species(generator)
         step = config["gaussian_step"]
-        n_gaussians = round(self.cutoff / step) + 1
+        n_gaussians = round(2 * self.rcut / step) + 1
         sizes = self.n_features, n_gaussians, self.dtype, generator
         self.convolutions = nn.ModuleList(Convolution(*sizes) for _ in range(self.n_layers))
         widths = [self.n_features, *config["fitting_net"]["neuron"]]
@@ -138,9 +139,14 @@ class CrystalModel(Model):
         return self.rcut
 
     @property
+    def radius(self) -> float:
+        """Atoms nearer than this to a point are in its graph, Angstrom: also those at rcut, whatever rounding does."""
+        return self.rcut + TIE
+
+    @property
     def cutoff(self) -> float:
         """No edge is longer, Angstrom."""
-        return 2 * self.rcut
+        return 2 * self.radius
 
     @property
     def learns_statistics(self) -> bool:

@@ -19,7 +19,7 @@ from torch.nn.functional import linear, pad, softplus
 from .check import check_range, check_tensor
 from .crystal_convolution import crystal_convolution
 from .library import compiled_for, loaded
-from .local_environments import check_local_environments, local_environments
+from .local_environments import TIE, check_local_environments, local_environments
 from .moments_network import PANEL, panels
 
 LN2 = 0.6931471805599453
@@ -96,7 +96,7 @@ def crystal_network(
     *,
     rcut: float = 4.0,
     neighbors: int = 12,
-    tie: float = 1e-4,
+    tie: float = TIE,
 ) -> tuple[Tensor, Tensor]:
     """Means of the states [n, 1 or n_layers + 1, n_features] over the nodes of every point, and the number of nodes [n]
     int64 (1: no atom is near); without gradients.
@@ -107,7 +107,7 @@ def crystal_network(
     """
     untyped = (points, point_frame, atoms, atom_frame, cell, pbc)
     check_local_environments(*untyped, rcut, neighbors, tie)
-    check_network(network, atoms, atom_type, rcut)
+    check_network(network, atoms, atom_type, rcut + tie)
     if torch.is_grad_enabled() and network.state.requires_grad:
         raise RuntimeError("crystal_network: has no gradients; use local_environments and crystal_convolution")
     shape = (float(rcut), neighbors, float(tie))
@@ -117,15 +117,15 @@ def crystal_network(
     return crystal_network_reference(untyped, atom_type, network, shape)
 
 
-def check_network(network: CrystalNetwork, atoms: Tensor, atom_type: Tensor, rcut: float) -> None:
-    """Checks of the arguments that local_environments does not have."""
+def check_network(network: CrystalNetwork, atoms: Tensor, atom_type: Tensor, reach: float) -> None:
+    """Checks of the arguments that local_environments does not have; reach: rcut + tie."""
     check_tensor("atom_type", atom_type, (atoms.shape[0],), torch.int64, atoms.device)
     check_tensor("state", network.state, (None, None), (torch.float32, torch.float64), atoms.device)
     check_range("atom_type", atom_type, len(network.state) - 1, "species in state")
     if not network.layers:
         raise ValueError("layers: at least one expected")
-    if not network.cutoff >= 2 * rcut:
-        raise ValueError(f"cutoff: at least 2 rcut = {2 * rcut:g} Angstrom expected, got {network.cutoff}")
+    if not network.cutoff >= 2 * reach:
+        raise ValueError(f"cutoff: at least 2 (rcut + tie) = {2 * reach:g} Angstrom expected, got {network.cutoff}")
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """Graphs of local environments: a point and the atoms around it, one graph per point (Gong et al. 2019).
 
-The nodes of a point's graph are the point itself ("probe") and every atom image within rcut of it. The graph is an
-open cluster: node i has edges to the nearest other nodes of the same graph, `neighbors` of them, and to those that are
-as far as the last one to within `tie`. Without the latter the choice among the equal distances of a crystal would be
-that of rounding, and a rotation would change it. A small cluster has fewer edges; nothing stands for missing ones.
+The nodes of a point's graph are the point itself ("probe") and every atom image nearer than rcut + `tie`. The graph is
+an open cluster: node i has edges to the nearest other nodes of the same graph, `neighbors` of them, and to those that
+are as far as the last one to within `tie`. Without `tie` the choice among the equal distances of a crystal, and whether
+atoms at exactly rcut are in, would be that of rounding, and a rotation would change it. A small cluster has fewer
+edges; nothing stands for missing ones.
 (Gong, Xie, Zhu, Wang, Fadel, Li, Grossman, Phys. Rev. B 100, 184103, "local environment" graphs; the public script
 builds them in a supercell, whose images can become neighbours.)
 """
@@ -19,6 +20,7 @@ from .library import compiled_for, loaded
 from .neighbors import neighbors as neighbor_list
 
 DISTANCES_PER_BLOCK = 1 << 20
+TIE = 1e-4  # Angstrom; lengths that differ by less count as equal
 
 
 def local_environments(
@@ -31,7 +33,7 @@ def local_environments(
     *,
     rcut: float = 4.0,
     neighbors: int = 12,
-    tie: float = 1e-4,
+    tie: float = TIE,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Graphs of all points. Not differentiable: which atoms and edges there are changes in steps.
 
@@ -39,14 +41,15 @@ def local_environments(
       points [n, 3] float64, Angstrom, anywhere (wrapped inside); point_frame [n] int64
       atoms [n_atoms, 3] float64, Angstrom; atom_frame [n_atoms] int64
       cell [n_frames, 3, 3] float64 rows, Angstrom; pbc [n_frames, 3] bool (rows of non-periodic axes are ignored)
-      rcut in Angstrom: an atom image is a node where |r_j + shift.cell - r_p| < rcut, also at distance 0
-      neighbors: edges of a node, at least 1; tie in Angstrom, >= 0: more where they are as far as the last one
+      rcut in Angstrom: an atom image is a node where |r_j + shift.cell - r_p| < rcut + tie, also at distance 0
+      neighbors: edges of a node, at least 1; tie in Angstrom, >= 0: more where they are as far as the last
+        one to within tie
     Returns
       node_offset [n + 1] int64: the nodes of point p are node_offset[p] .. node_offset[p + 1] - 1, the first the probe
       node_atom [n_nodes] int64: index into atoms, -1 for a probe; the atoms of a point sorted by (atom, shift)
       edge_offset [n_nodes + 1] int64: the edges of node i are edge_offset[i] .. edge_offset[i + 1] - 1
       edge_target [n_edges] int64: the other node; the edges of a node sorted by (distance, target)
-      edge_distance [n_edges] float64, Angstrom, below 2 rcut
+      edge_distance [n_edges] float64, Angstrom, at most 2 (rcut + tie), whatever rounding does
     A probe without atoms is a node without edges.
     Raises TypeError or ValueError naming the argument that is wrong.
     """
@@ -71,7 +74,7 @@ def check_local_environments(points, point_frame, atoms, atom_frame, cell, pbc, 
 def local_environments_reference(points, point_frame, atoms, atom_frame, cell, pbc, rcut, neighbors, tie):
     """The specification of local_environments in torch; same arguments, checked."""
     n, device = len(points), points.device
-    point, atom, vector = nodes(points, point_frame, atoms, atom_frame, cell, pbc, rcut)
+    point, atom, vector = nodes(points, point_frame, atoms, atom_frame, cell, pbc, rcut + tie)
     counts = torch.bincount(point, minlength=n) + 1
     node_offset = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
     # an atom's node comes after the probes of its own point and of all points before
@@ -89,7 +92,7 @@ def local_environments_reference(points, point_frame, atoms, atom_frame, cell, p
         there = column < counts[block, None]  # [b, k]
         index = torch.where(there, node_offset[block, None] + column, 0)
         x = place[index]
-        d = (x[:, :, None] - x[:, None]).square().sum(-1).sqrt()
+        d = (x[:, :, None] - x[:, None]).square().sum(-1).sqrt().clamp_(max=2 * (rcut + tie))
         d = torch.where(there[:, None] & (column[:, None] != column), d, torch.inf)
         d, order = torch.sort(d, dim=2, stable=True)
         last = d[:, :, neighbors - 1 : neighbors] if neighbors <= len(column) else torch.inf
