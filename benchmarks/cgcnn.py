@@ -3,7 +3,8 @@
     python -m benchmarks.cgcnn [--points 4096] [--naive 512] [--repeats 5] [--threads 1 2] [--quick]
 
 Rattled argon, magnesium oxide and diamond (a lattice of 3.30 Angstrom): 7, 28 and 60 atoms within 4 Angstrom of a
-point on average. Weights are random and equal, float32; the two must agree to 1e-5 of the largest output.
+point on average. Weights are random and equal, float32; the two must agree to 1e-4 of the outputs' spread, the largest
+less the smallest.
 
 public network   the modules of CGCNN's public code in eval mode: every graph padded to 12 neighbours per node (13 where
                  two are equally far), z_ij = [x_i, x_j, g_ij] through one linear map per edge. Its graphs are ready and
@@ -32,7 +33,7 @@ N_FEATURES, N_LAYERS, N_HIDDEN, WIDTH = 64, 3, 2, 128  # defaults of the family
 STEP = 0.2  # Angstrom, between the Gaussians and their width
 CHUNK = 8  # points of the public network at once: larger chunks leave the caches and are slower
 TILE = 512  # points of the ops at once
-AGREE = 1e-5  # of the largest output
+AGREE = 1e-4  # of the spread of the exact outputs: of the largest one, a nearly constant network would always agree
 SPACING = 0.3  # Angstrom, of the grids of the last rows
 MOST = 0.10  # the time per point may differ by this much from that of the smallest cell
 ROCKSALT = np.concatenate([FCC, FCC + [2.0, 0.0, 0.0]])
@@ -205,9 +206,9 @@ def measure(near: int, threads: int, args) -> dict[str, dict]:
     exact = results["public network in torch, graphs ready"]
     for name, result in results.items():
         same = result if result is exact else result[case.some]
-        difference = float((same - exact).abs().max() / exact.abs().max())
+        difference = float((same - exact).abs().max() / (exact.max() - exact.min()))
         if not difference <= AGREE:
-            raise SystemExit(f"{name} differs from the public network by {difference:.1e} of the largest output")
+            raise SystemExit(f"{name} differs from the public network by {difference:.1e} of the outputs' spread")
     took = interleaved(calls, args.repeats)
     label = f"{nodes - 1:.1f} atoms near a point, {threads_label(threads)}"
     rows = {f"{label}: {name}": rate(len(results[name]), took[name]) for name in calls}
