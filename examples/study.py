@@ -34,7 +34,7 @@ PAPER = {
     "descriptor": {"soft": 0.0},
 }
 
-DEEPDFT = {"batch_size": 512, "frames_per_batch": 4, "warmup_steps": 50}
+DEEPDFT = {"batch_size": 512, "frames_per_batch": 4, "warmup_steps": 50, "gradient_max_norm": 0.1}
 
 # Model section and settings of `training_input` for every family, chosen on validation frames of water and molecules.
 # What short runs of painn and schnet gave is told in docs/deepdft.md, "Settings of the examples".
@@ -109,7 +109,7 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
     """The input of one training, without its length.
 
     train, valid  lists of systems; settings: keys of TRAINING, points_per_frame, frames_per_batch,
-                  sampler, optimizer (a section), warmup_steps
+                  sampler, optimizer (a section), warmup_steps, gradient_max_norm
     """
     low, high = POINTS_PER_FRAME
     s = {"points_per_frame": min(high, max(low, ALL_POINTS // len(train))), "sampler": "stratified"}
@@ -122,6 +122,7 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
         "training": {
             "seed": s["seed"],
             "ema": s["ema"],
+            **({"gradient_max_norm": s["gradient_max_norm"]} if "gradient_max_norm" in s else {}),
             "sampler": {"type": s["sampler"], "points_per_frame": s["points_per_frame"]},
             "training_data": {
                 "systems": train,

@@ -99,3 +99,21 @@ def test_max_minutes(here, cubes, said):
 
 def test_any_seed(here, cubes):
     train(input_config(cubes[:1], {"training": {"seed": 2**63 - 1, "numb_steps": 1}}))
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-5])
+def test_long_gradients_are_shortened(here, cubes, largest):
+    """The step of plain gradient descent is then rate times the largest norm, along the same direction."""
+    rate = 100.0
+    plain = {"optimizer": {"type": "sgd", "momentum": 0.0}, "learning_rate": {"start_lr": rate}}
+    trainer = Trainer(input_config(cubes[:1], plain, {"training": {"gradient_max_norm": largest}}))
+    weights = [p for p in trainer.model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in weights]
+    trainer.batch_loss(trainer.batches(0))[0].backward()
+    gradient = torch.cat([p.grad.flatten() for p in weights])
+    trainer.train_step()
+    step = torch.cat([(p.detach() - b).flatten() for p, b in zip(weights, before, strict=True)])
+    norm = float(gradient.norm())
+    assert norm > 3e-5  # something is shortened
+    factor = largest / (norm + 1e-6) if largest else 1.0  # torch adds 1e-6
+    torch.testing.assert_close(step, -rate * factor * gradient, rtol=1e-3, atol=1e-6)

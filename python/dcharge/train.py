@@ -98,6 +98,7 @@ class Trainer:
         self.schedule = Schedule(config["learning_rate"], training["numb_steps"])
         self.loss = make_loss(config["loss"])
         self.optimizer = make_optimizer(config["optimizer"], self.model.parameters(), self.schedule.rate(0))
+        self.largest_norm = training["gradient_max_norm"]
         self.average = Average(self.model, training["ema"]) if training["ema"] else None
         self.step, self.best, self.elapsed = 0, math.inf, 0.0
         self.losses, self.last = [], None  # since the last check; predicted, target and weight of the last step
@@ -244,6 +245,8 @@ class Trainer:
             raise
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.largest_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.largest_norm)
         self.optimizer.step()
         if self.average:
             self.average.update(self.model)

@@ -200,6 +200,13 @@ def training() -> Argument:
                 FRACTION,
             ),
             key(
+                "gradient_max_norm",
+                float,
+                0.0,
+                "Norm of the gradient of all weights together above which it is shortened to this norm; 0: no limit.",
+                NOT_NEGATIVE,
+            ),
+            key(
                 "max_minutes",
                 float,
                 0.0,
