@@ -139,7 +139,7 @@ def main() -> int:
     p.add_argument("--elements", nargs="+", choices="BNOF", default=["O"], metavar="X", help="B, N, O, F (default: O)")
     p.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
     p.add_argument("--points", type=int, default=3000, metavar="N", help="of every training (default: 3000)")
-    p.add_argument("--steps", type=int, default=300, metavar="N", help="of every training (default: 300)")
+    p.add_argument("--steps", type=int, default=800, metavar="N", help="of every training (default: 800)")
     return study.conduct(p, work)
 
 
