@@ -11,7 +11,6 @@ import bisect
 import math
 
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii
 
 from ..errors import InputError
 
@@ -83,6 +82,8 @@ def place(number: int) -> tuple[int, int, int]:
 
 def element_row(symbol: str) -> np.ndarray:
     """The vector [92] of an element up to fermium. InputError for one that is not in the table."""
+    from ase.data import atomic_numbers, covalent_radii  # here: a check on a machine without ASE imports this file
+
     if symbol not in ELEMENTS:
         raise InputError(f"model/type_map: no data on {symbol}; model/species 'learned' needs none")
     electronegativity, ionisation, affinity, volume = ELEMENTS[symbol]
