@@ -1,8 +1,10 @@
-"""Learning rate as a function of the step (and, for `plateau`, of the validation error)."""
+"""The optimiser, and its learning rate as a function of the step (and, for `plateau`, of the validation error)."""
 
 from __future__ import annotations
 
 import math
+
+import torch
 
 
 class Schedule:
@@ -50,3 +52,13 @@ class Schedule:
     def finished(self, step: int) -> bool:
         """Whether training ends before numb_steps (plateau below stop_lr)."""
         return self.config["type"] == "plateau" and self.rate(step) < self.config["stop_lr"]
+
+
+def make_optimizer(config: dict, parameters, rate: float):
+    """torch optimiser from the `optimizer` section."""
+    options = {k: v for k, v in config.items() if k != "type"}
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    # one kernel for all parameters instead of a loop over them
+    return kinds[config["type"]](parameters, lr=rate, fused=True, **options)

@@ -27,23 +27,13 @@ from .minibatch import CHUNK, Batches, GeometryCache, whole_frames
 from .models import make_model
 from .pool import Pool
 from .resampling import Resampling
-from .schedule import Schedule
+from .schedule import Schedule, make_optimizer
 
 # a count further off than this is no bias to correct but a model that has not learned yet
 LARGEST_SHARE = 0.01
 # losses kept on the device before they are looked at: a look waits for all work that a GPU still has to do
 LOSSES = 100
 COLUMNS = ("step", "nmae_val", "nmae_trn", "rmse_val", "rmse_trn", "lr", "seconds")
-
-
-def make_optimizer(config: dict, parameters, rate: float):
-    """torch optimiser from the `optimizer` section."""
-    options = {k: v for k, v in config.items() if k != "type"}
-    if "betas" in options:
-        options["betas"] = tuple(options["betas"])
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    # one kernel for all parameters instead of a loop over them
-    return kinds[config["type"]](parameters, lr=rate, fused=True, **options)
 
 
 class Trainer:
