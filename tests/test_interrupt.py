@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -128,5 +130,23 @@ def test_sigterm_stays_with_those_who_have_it():
         with pytest.raises(SystemExit) as ended, tidy_end():
             signal.raise_signal(signal.SIGTERM)
         assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@POSIX
+def test_sigterm_where_python_drops_exceptions(caplog):
+    """HDF5 objects end in callbacks of weak references, whose exceptions Python only prints."""
+    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended, tidy_end():
+            held = threading.Event()
+            watch = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGTERM))
+            del held
+            assert watch() is None and not caplog.text.count("Traceback")
+            time.sleep(60)
+        assert ended.value.code == 143 and caplog.text.count("ended by SIGTERM") == 1
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and sys.unraisablehook is hook
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 
 from .errors import log
@@ -45,15 +47,26 @@ def tidy_end():
     """
 
     def end(number, frame):
-        log.error("ended by SIGTERM")
-        raise SystemExit(128 + number)  # what a shell reports of a process that the signal ended
+        if not ended:
+            log.error("ended by SIGTERM")
+        ended.append(SystemExit(128 + number))  # what a shell reports of a process that the signal ended
+        raise ended[-1]
+
+    def unraisable(event):
+        """Where Python may not raise (a weak reference's callback, a finaliser), it drops the exception: once more."""
+        if any(event.exc_value is e for e in ended):
+            threading.Timer(0.01, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        else:
+            hook(event)
 
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
+    ended, hook, sys.unraisablehook = [], sys.unraisablehook, unraisable
     signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = hook
