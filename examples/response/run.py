@@ -34,9 +34,10 @@ MODELS = {
     }
     for system in ("mol_field", "au_field")
 }
-# chosen on frames of the training sets that were held out
+# chosen on frames of the training sets that were held out; `targeted`: fields along x held out from those along z, the
+# dipoles off by 1.7 % (root mean square of 5 molecules) instead of 4.5 % after equal steps
 SETTINGS = {
-    "mol_field": {"start_lr": 4e-3, "frames_per_batch": 4},
+    "mol_field": {"start_lr": 4e-3, "frames_per_batch": 4, "sampler": "targeted"},
     "au_field": {"start_lr": 4e-3, "frames_per_batch": 1},
 }
 
