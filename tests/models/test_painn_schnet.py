@@ -10,7 +10,7 @@ from tiny import model_config, predicted, stirred, structure
 
 from dcharge.batch import Batch
 from dcharge.errors import InputError
-from dcharge.models import make_model, pair_messages, schnet
+from dcharge.models import make_model, pair_messages, point_states, schnet
 from dcharge.models.radial import even_trigonometry, sinc_basis
 from dcharge.predict import Predictor
 from dcharge.structure import Structure
@@ -119,6 +119,64 @@ def test_pair_messages(monkeypatch):
     for x in inputs[1:]:
         x.requires_grad_()
     assert torch.autograd.gradcheck(lambda *x: pair_messages.PairMessages.apply(*x, rows, factors, i, j), inputs)
+
+
+def states_and_gradients(model, state, messages):
+    """state(messages) [n, n_features], and gradients of its sum with fixed factors by messages and weights, by name."""
+    model.zero_grad()
+    messages = messages.detach().requires_grad_()
+    states = state(messages)
+    states.mul(
+        torch.randn(states.shape, generator=torch.Generator().manual_seed(4), dtype=states.dtype)
+    ).sum().backward()
+    weights = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"states": states.detach(), "messages": messages.grad, **weights}
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["default", "published"])
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_states_by_blocks(n_layers, published, monkeypatch):
+    """States of the points and their written-out adjoint against plain autograd, and against differences."""
+    monkeypatch.setattr(point_states, "BLOCK", 4)
+    changes = {"type": "painn", "precision": "float64", "n_layers": n_layers, **(PUBLISHED if published else {})}
+    model = stirred(make_model(model_config(changes)), 3)
+    messages = torch.randn((11, n_layers, 4, 6), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    messages[3], messages[4, :, 1:] = 0.0, 0.0  # without neighbours, and with vectors that cancel
+    found, expected = (states_and_gradients(model, f, messages) for f in (model.block_states, model.final_state))
+    assert found.keys() == expected.keys() and len(found) == 2 + 10 * n_layers
+    for name, value in expected.items():
+        assert value.abs().max() > 0, name
+        assert (found[name] - value).abs().max() < 1e-13 * value.abs().max(), name
+    few = messages[4:9].clone().requires_grad_()
+    few.data[0, :, 1:] += 0.1  # |V v| has a kink at zero
+    assert torch.autograd.gradcheck(lambda m, *_: model.block_states(m), (few, *model.probe_layers.parameters()))
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        torch.autograd.grad(model.block_states(few).sum(), few, create_graph=True)
+
+
+@pytest.mark.parametrize("vacuum", ["paper", "zero"])
+def test_points_without_neighbours_share_a_state(vacuum):
+    """Their state and its part of the gradients are those of every point calculated by itself."""
+    model = stirred(make_model(model_config({"type": "painn", "precision": "float64", "vacuum": vacuum})), 3)
+    batch = Batch.collate([structure(3, pbc=False)], model.type_map)
+    points = torch.tensor(np.random.default_rng(1).uniform(-9, 9, (40, 3)))
+    frame = torch.zeros(40, dtype=torch.int64)
+    code = model.encode(batch)
+    messages = model.point_messages(code, points, frame)
+
+    def shared(m):
+        model.point_messages = lambda *_: m
+        states, near = model.probe_states(code, points, frame)
+        assert 0 < near.sum() < 40 and torch.equal(near[:, 0], m[:, 0, 0].ne(0).any(1))
+        assert len(torch.unique(states[~near[:, 0]].detach(), dim=0)) == 1
+        return states
+
+    found, expected = (states_and_gradients(model, f, messages) for f in (shared, model.final_state))
+    near = messages[:, 0, 0].ne(0).any(1)
+    expected["messages"][~near] = 0.0  # nothing sends to these
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() < 1e-13 * value.abs().max(), name
 
 
 def test_blocks():

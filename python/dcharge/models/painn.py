@@ -24,6 +24,7 @@ from ..ops import probe_messages, switch
 from ..ops.bases import safe_norm
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
 from .pairs import frame_pairs
+from .point_states import PointStates, Weights
 from .radial import cosine_cutoff, sinc_basis
 
 # softened |V v| = sqrt(|V v|^2 + NORM_FLOOR^2): on a site of high symmetry v vanishes, and its length would have a kink
@@ -119,6 +120,21 @@ class ProbeLayer(AtomLayer):
             s, v = torch.lerp(ds, state[0], gate_s), torch.lerp(dv, state[1], gate_v[:, None])
         return self.update(s, v, last)
 
+    def weights(self, last: bool) -> Weights:
+        """What `PointStates` computes this layer from."""
+        gate, update, rows = self.gate, self.update, 2 * self.gate.first.in_features if last else None
+        return Weights(
+            gate.first.weight,
+            gate.first.bias,
+            gate.second.weight,
+            gate.second.bias,
+            torch.cat([update.u.weight, update.v.weight]),
+            update.mlp.first.weight,
+            update.mlp.first.bias,
+            update.mlp.second.weight[:rows],
+            update.mlp.second.bias[:rows],
+        )
+
 
 @dataclass
 class PainnCode(DeepDFTCode):
@@ -159,31 +175,37 @@ class Painn(DeepDFT):
         softened = (square + self.soft**2).sqrt() if self.soft else torch.where(r > 0, r, 1.0)
         return (cutoff[:, None] * basis).to(self.dtype), (vector / -softened[:, None]).to(self.dtype)
 
-    def messages(self, layers, factors: Tensor, pairs, n: int) -> Tensor:
+    def parts(self, pairs):
+        """Pairs as `frame_pairs` gives them, part by part: (i [e], j [e], basis [e, n_radial + 1], u [e, 3])."""
+        for i, j, vector in zip(*(x.split(most_pairs()) for x in pairs), strict=True):
+            yield i, j, *self.radial(vector)
+
+    def messages(self, layers, factors: Tensor, parts, n: int) -> Tensor:
         """Sums of messages [n, n_layers, 4, n_features] (Ds, Dv) at n receivers, pair by pair.
 
-        layers: n_layers Senders; factors [n_atoms, n_layers, 5, n_features]; pairs: as `frame_pairs` gives them
+        layers: n_layers Senders; factors [n_atoms, n_layers, 5, n_features]; parts: of the pairs
         """
         sums = [factors.new_zeros((n, 4, self.n_features)) for _ in layers]
-        for i, j, vector in zip(*(x.split(most_pairs()) for x in pairs), strict=True):
-            basis, u = self.radial(vector)
+        for i, j, basis, u in parts:
             for t, layer in enumerate(layers):
-                w_s, w_vv, w_vs = layer.filters(basis)
-                sent = factors[:, t].index_select(0, j)
-                scalar = w_s * sent[:, 0]
-                along = (w_vs * sent[:, 1])[:, None] * u[:, :, None]
-                vector_sum = torch.addcmul(along, w_vv[:, None], sent[:, 2:])
-                sums[t] = sums[t].index_add_(0, i, torch.cat([scalar[:, None], vector_sum], 1))
+                w_s, w_vv, w_vs = (w[:, None] for w in layer.filters(basis))
+                p, q, r = factors[:, t].index_select(0, j).split((1, 1, 3), 1)
+                vector = torch.addcmul(w_vs * q * u[:, :, None], w_vv, r)
+                sums[t] = sums[t].index_add_(0, i, torch.cat([w_s * p, vector], 1))
         return torch.stack(sums, 1)
 
     def atom_states(self, batch: Batch):
         """States (s [n_atoms, n_features], v [n_atoms, 3, n_features]) of the atoms after every layer."""
         pairs = frame_pairs(batch, None, None, self.rcut)
+        # one part's functions of the distance are kept for all layers; those of many pairs would fill the memory
+        kept = list(self.parts(pairs)) if len(pairs[0]) <= most_pairs() else None
         s = self.embedded(batch)
         v = s.new_zeros((len(s), 3, self.n_features))
         for layer in self.atom_layers:
-            sums = self.messages([layer.sender], layer.sender.factors(s, v)[:, None], pairs, len(s))[:, 0]
-            s, v = layer.update(s + sums[:, 0], v + sums[:, 1:])
+            factors = layer.sender.factors(s, v)[:, None]
+            sums = self.messages([layer.sender], factors, kept or self.parts(pairs), len(s))
+            ds, dv = sums[:, 0].split((1, 3), 1)
+            s, v = layer.update(s + ds[:, 0], v + dv)
             yield s, v
 
     def encode_atoms(self, batch: Batch) -> PainnCode:
@@ -212,7 +234,7 @@ class Painn(DeepDFT):
         i, j, vector = frame_pairs(batch, points, point_frame, self.rcut)
         j = j if index is None else index[j]
         senders = [layer.sender for layer in self.probe_layers]
-        return self.messages(senders, code.factors, (i, j, vector), len(points))
+        return self.messages(senders, code.factors, self.parts((i, j, vector)), len(points))
 
     def final_state(self, messages: Tensor) -> Tensor:
         """Final scalar states [n, n_features] from message sums [n, n_layers, 4, n_features]."""
@@ -221,6 +243,12 @@ class Painn(DeepDFT):
             state = layer(state, messages[:, t, 0], messages[:, t, 1:], t == self.n_layers - 1)
         return state[0]
 
+    def block_states(self, messages: Tensor) -> Tensor:
+        """`final_state` with an adjoint of its own: faster on a CPU, without second derivatives."""
+        last = self.n_layers - 1
+        weights = [w for t, layer in enumerate(self.probe_layers) for w in layer.weights(t == last)]
+        return PointStates.apply(self.probe_layers[0].update.floor, messages, *weights)
+
     def lonely_state(self, code: PainnCode) -> Tensor:
         """The final state [1, n_features] of a point without neighbours."""
         return self.final_state(code.factors.new_zeros((1, self.n_layers, 4, self.n_features)))
@@ -228,9 +256,22 @@ class Painn(DeepDFT):
     def probe_states(self, code: PainnCode, points: Tensor, point_frame: Tensor) -> tuple[Tensor, Tensor]:
         """Final scalar states [n_points, n_features], and which points have neighbours [n_points, 1]."""
         states, near = [], []
+        twice = differentiated(points, code.batch.atoms)  # derivatives by positions may be differentiated again
         for part in zip(points.split(POINTS), point_frame.split(POINTS), strict=True):
             messages = self.point_messages(code, *part)
-            near.append(messages[:, 0, 0].ne(0).any(1, keepdim=True))
-            size = max(1, len(messages)) if torch.is_grad_enabled() else BLOCK
-            states += [self.final_state(block) for block in messages.split(size)]
-        return torch.cat(states), torch.cat(near)
+            near.append(messages[:, 0, 0].ne(0).any(1))
+            rows = near[-1].nonzero()[:, 0]
+            # points in the vacuum share one state; in training, messages that vanish all may also tell of filters that
+            # are zero as yet
+            sparse = len(rows) < len(messages) and (len(rows) > 0 or not messages.requires_grad)
+            if sparse:
+                messages = messages.index_select(0, rows)
+            if messages.requires_grad and not messages.is_cuda and not twice:
+                found = self.block_states(messages)
+            else:
+                size = max(1, len(messages)) if torch.is_grad_enabled() else BLOCK
+                found = torch.cat([self.final_state(block) for block in messages.split(size)])
+            if sparse:
+                found = self.lonely_state(code).expand(len(near[-1]), -1).index_copy(0, rows, found)
+            states.append(found)
+        return torch.cat(states), torch.cat(near)[:, None]
