@@ -131,6 +131,12 @@ template <class T>
 struct CrystalPairs;
 struct CrystalBatch;
 
+// pair_messages: cpu/messages.hpp.
+template <class T>
+struct MessageGraph;
+template <class T>
+struct MessageGradients;
+
 template <class T>
 struct KernelsOf {
   int64_t width;  // lanes: points that are treated together
@@ -186,6 +192,12 @@ struct KernelsOf {
   // out [n_points, n_layers + 1 or 1, n_features]: means of the states over the nodes of every point
   void (*crystal_network)(const CrystalNetwork<T>&, const CrystalPairs<T>&, const CrystalBatch&, T* out, void* scratch);
   size_t (*crystal_network_scratch)(const CrystalNetwork<T>&, int64_t n_nodes);
+  // out [n_points, features], rows of the points first .. last - 1 written; scratch of message_scratch bytes
+  void (*pair_messages)(const MessageGraph<T>&, int64_t first, int64_t last, T* out, void* scratch);
+  // adjoint, grad like out: what the pairs of these points add
+  void (*pair_messages_backward)(const MessageGraph<T>&, const T* grad, int64_t first, int64_t last,
+                                 const MessageGradients<T>&, void* scratch);
+  size_t (*message_scratch)(const MessageGraph<T>&);
 };
 
 struct Kernels {

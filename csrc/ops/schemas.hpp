@@ -14,6 +14,9 @@
 #define DCHARGE_CRYSTAL                                                                                   \
   "Tensor center, Tensor neighbor, Tensor edge_offset, Tensor edge_target, Tensor edge_distance, Tensor " \
   "table, float cutoff"
+#define DCHARGE_MESSAGES                                                                             \
+  "Tensor sent, Tensor received, Tensor pair_offset, Tensor pair_atom, Tensor distance, Tensor weight, " \
+  "Tensor bias, Tensor table, float rcut"
 
 namespace dcharge {
 
@@ -45,6 +48,8 @@ void define_ops(Library& m) {
   m.def("local_environments(" DCHARGE_UNTYPED ", " DCHARGE_ENVIRONMENT ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("crystal_convolution(" DCHARGE_CRYSTAL ") -> Tensor");
   m.def("crystal_convolution_backward(Tensor grad, " DCHARGE_CRYSTAL ") -> (Tensor, Tensor, Tensor)");
+  m.def("pair_messages(" DCHARGE_MESSAGES ") -> Tensor");
+  m.def("pair_messages_backward(Tensor grad, " DCHARGE_MESSAGES ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("crystal_network(" DCHARGE_GEOMETRY
         ", Tensor state, Tensor center, Tensor neighbor, Tensor weights, Tensor bias, Tensor table, Tensor scale, "
         "Tensor shift, int n_features, bool all_layers, float cutoff, " DCHARGE_ENVIRONMENT ") -> (Tensor, Tensor)");

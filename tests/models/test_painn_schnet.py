@@ -10,8 +10,8 @@ from tiny import model_config, predicted, stirred, structure
 
 from dcharge.batch import Batch
 from dcharge.errors import InputError
-from dcharge.models import make_model, pair_messages, point_states, schnet
-from dcharge.models.radial import even_trigonometry, sinc_basis
+from dcharge.models import make_model, point_states, schnet
+from dcharge.models.radial import even_trigonometry, gaussians, sinc_basis
 from dcharge.predict import Predictor
 from dcharge.structure import Structure
 
@@ -97,28 +97,32 @@ def test_small_blocks_change_nothing(family, monkeypatch):
     assert (expected == 0).any() and (expected != 0).any()
 
 
-def test_pair_messages(monkeypatch):
-    """The sum written out, and its gradients by differences, over blocks that part the pairs of a point."""
-    monkeypatch.setattr(pair_messages, "PAIRS", 4)
-    g = torch.Generator().manual_seed(2)
+@pytest.mark.parametrize("vacuum", ["paper", "zero"])
+def test_points_without_neighbours(vacuum):
+    """Among others they have the density, and give the gradients, that they have alone."""
+    model = stirred(make_model(model_config({"type": "schnet", "precision": "float64", "vacuum": vacuum}), 3))
+    batch = Batch.collate([structure(1, pbc=False)], model.type_map)
+    near, far = torch.tensor([[0.3, 1.0, 2.0], [2.0, 0.1, 1.2]]).double(), torch.tensor([[90.0, 0, 0]] * 3).double()
 
-    def drawn(*shape):
-        return torch.randn(shape, generator=g, dtype=torch.float64)
+    def evaluated(*points):
+        points = torch.cat(points)
+        rho = model.decode(model.encode(batch), points, torch.zeros(len(points), dtype=torch.int64))
+        return rho.detach(), torch.autograd.grad(rho.square().sum(), list(model.parameters()), allow_unused=True)
 
-    i, j = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 3]), torch.tensor([0, 1, 2, 2, 1, 0, 2, 2, 1])
-    rows, factors = torch.arange(4) + torch.tensor([0, 1, 2, 2, 1, 0, 2, 0, 1])[:, None], drawn(9, 4)
-    inputs = [drawn(3, 5), drawn(4, 5), drawn(2, 5), drawn(2), drawn(6, 2)]
-    inputs[0][0] += 25.0  # where softplus is the identity
-    sent, received, weight, bias, table = inputs
-    node = (torch.nn.functional.softplus(sent[j] + received[i]) - np.log(2.0)) @ weight.T + bias
-    expected = torch.zeros(4, 2, dtype=torch.float64).index_add(0, i, node * (factors[:, :, None] * table[rows]).sum(1))
-    found = pair_messages.PairMessages.apply(*inputs, rows, factors, i, j)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-    assert not found[2].any()
-    inputs[0] = (inputs[0] - 25.0 * (torch.arange(3) == 0)[:, None]).requires_grad_()
-    for x in inputs[1:]:
-        x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *x: pair_messages.PairMessages.apply(*x, rows, factors, i, j), inputs)
+    (a, d_a), (b, d_b) = evaluated(near), evaluated(far)
+    both, d_both = evaluated(far[:1], near[:1], far[1:2], near[1:], far[2:])
+    torch.testing.assert_close(both[[1, 3, 0, 2, 4]], torch.cat([a, b]), rtol=0, atol=1e-13)
+    assert a.any() and bool(b.any()) == (vacuum == "paper")
+    for x, y, z in zip(d_both, d_a, d_b, strict=True):
+        if x is not None:
+            expected = sum(g for g in (y, z) if g is not None)
+            torch.testing.assert_close(x, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_no_denormal_gaussians():
+    """They slow matrix products down."""
+    g = gaussians(torch.linspace(0, 4.0, 500, dtype=torch.float64), 4.0, 0.1).float()
+    assert not ((g > 0) & (g < torch.finfo(torch.float32).tiny)).any() and (g == 0).any() and (g > 1e-19).any()
 
 
 def states_and_gradients(model, state, messages):

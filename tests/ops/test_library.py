@@ -24,13 +24,16 @@ def op_inputs(requires_grad):
     probes = probe_parameters(len(atoms), 3)
     crystal = [torch.randn(n, 6, dtype=torch.float64) for n in (5, 5, 7)]  # center, neighbor, table
     edges = (torch.tensor([0, 2, 2, 3, 4, 5]), torch.tensor([1, 2, 0, 4, 3]), torch.rand(5, dtype=torch.float64))
-    for t in (points, atoms, a, *orbitals, *probes, *crystal):
+    messages = [torch.randn(n, dtype=torch.float64) for n in ((3, 6), (5, 6), (4, 6), (4,), (7, 4))]
+    for t in (points, atoms, a, *orbitals, *probes, *crystal, *messages):
         t.requires_grad_(requires_grad)
     geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
     untyped = (*geometry[:3], *geometry[4:], *probes, 4.0)
     fixed, fixed_orbitals = (tuple(t.detach() for t in tensors) for tensors in (geometry, orbitals))
     fixed_probes = tuple(t.detach() for t in untyped[:-1])
     fixed_crystal = tuple(t.detach() for t in crystal)
+    fixed_messages = tuple(t.detach() for t in messages)
+    pairs = (edges[0], edges[1] % 3, edges[2])
     index, shape = torch.tensor([-1, 0, 1, -1]), (4.0, 0.3, 1, True)
     return {
         "radial_moments": (*geometry, *LENGTHS, 3, 1, N_TYPES, torch.float64),
@@ -49,6 +52,9 @@ def op_inputs(requires_grad):
         "crystal_convolution": (*crystal[:2], *edges, crystal[2], 8.0),
         "crystal_convolution_backward": (torch.randn(5, 3, dtype=torch.float64), *fixed_crystal[:2], *edges,
                                          fixed_crystal[2], 8.0),
+        "pair_messages": (*messages[:2], *pairs, *messages[2:], 4.0),
+        "pair_messages_backward": (torch.randn(5, 4, dtype=torch.float64), *fixed_messages[:2], *pairs,
+                                   *fixed_messages[2:], 4.0),
         "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
     }  # fmt: skip
 

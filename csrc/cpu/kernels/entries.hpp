@@ -81,5 +81,15 @@ void crystal_network(const CrystalNetwork<T>&, const CrystalPairs<T>&, const Cry
 template <class T>
 size_t crystal_network_scratch(const CrystalNetwork<T>&, int64_t n_nodes);
 
+template <class T>
+void pair_messages(const MessageGraph<T>&, int64_t first, int64_t last, T* out, void* scratch);
+
+template <class T>
+void pair_messages_backward(const MessageGraph<T>&, const T* grad, int64_t first, int64_t last,
+                            const MessageGradients<T>&, void* scratch);
+
+template <class T>
+size_t message_scratch(const MessageGraph<T>&);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

@@ -53,7 +53,10 @@ constexpr KernelsOf<T> kernels_of() {
           crystal_convolution_backward<T>,
           crystal_pairs<T>,
           crystal_network<T>,
-          crystal_network_scratch<T>};
+          crystal_network_scratch<T>,
+          pair_messages<T>,
+          pair_messages_backward<T>,
+          message_scratch<T>};
 }
 
 }  // namespace

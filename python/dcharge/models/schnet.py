@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..nn import TwoLayers, shifted_softplus
-from ..ops import switch
+from ..ops import pair_messages, switch
 from ..ops.bases import safe_norm
 from ..ops.probe_messages import interpolation
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
-from .pair_messages import PairMessages, added, interpolated
 from .pairs import blocks, frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
 
@@ -76,12 +75,12 @@ class SchnetCode(DeepDFTCode):
     """What atoms send in every probe layer.
 
     first [n_atoms, n_features]: the node network's output in the first layer; sent, one [n_atoms, 2 n_features] per
-    layer: the sender's part of its first layer; table [n_layers, n_knots, n_features]: h(r) mlp_edge(g(r)), or None
+    layer: the sender's part of its first layer; table, the same of [n_knots, n_features]: h(r) mlp_edge(g(r)), or None
     """
 
     first: Tensor | None = None
     sent: list[Tensor] | None = None
-    table: Tensor | None = None
+    table: list[Tensor] | None = None
 
 
 class Schnet(DeepDFT):
@@ -113,6 +112,12 @@ class Schnet(DeepDFT):
         basis, cutoff = self.radial(vector)
         return messenger.edge(basis) * cutoff
 
+    def interpolated(self, table: Tensor, distance: Tensor) -> Tensor:
+        """The same [e, n_features] of distances [e] from their table [n_knots, n_features]."""
+        first, factors = interpolation(distance, self.rcut, len(table))
+        rows, factors = first[:, None] + torch.arange(4, device=first.device), factors.to(self.dtype)
+        return torch.nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
+
     def atom_states(self, batch: Batch):
         """States [n_atoms, n_features] of the atoms after every layer."""
         pairs = frame_pairs(batch, None, None, self.rcut)
@@ -134,23 +139,26 @@ class Schnet(DeepDFT):
         if not self.exact:
             vector = torch.zeros((len(self.knots), 3), dtype=torch.float64, device=code.first.device)
             vector[:, 0] = self.knots
-            code.table = torch.stack([self.filters(layer.messenger, vector) for layer in self.probe_layers])
+            basis, cutoff = self.radial(vector)
+            code.table = [layer.messenger.edge(basis) * cutoff for layer in self.probe_layers]
         return code
 
     def states(self, code: SchnetCode, n: int, i: Tensor, j: Tensor, vector: Tensor):
         """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e], i increasing."""
         tabulated = code.table is not None and not differentiated(vector)
         if tabulated:
-            first, factors = interpolation(vector.norm(dim=1), self.rcut, len(self.knots))
-            knots = first[:, None] + torch.arange(4, device=first.device), factors.to(self.dtype)
+            counts, distance = torch.bincount(i, minlength=n), vector.norm(dim=1).clamp_max(self.rcut)
+            offset = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         s = self.embedding.weight.new_zeros((1, self.n_features))
         for t, layer in enumerate(self.probe_layers):
             node, received = layer.messenger.node, layer.messenger.received(s)
             if tabulated and t > 0:
-                weights = node.second.weight, node.second.bias, code.table[t]
-                sums = PairMessages.apply(code.sent[t], received, *weights, *knots, i, j)
+                pairs, second = (offset, j, distance), (node.second.weight, node.second.bias)
+                sums = pair_messages(code.sent[t], received, *pairs, *second, code.table[t], rcut=self.rcut)
             else:
-                filters = interpolated(code.table[t], *knots) if tabulated else self.filters(layer.messenger, vector)
+                filters = (
+                    self.interpolated(code.table[t], distance) if tabulated else self.filters(layer.messenger, vector)
+                )
                 values = node.after_first(added(code.sent[t], j, received, i)) if t else code.first.index_select(0, j)
                 sums = s.new_zeros((n, self.n_features)).index_add_(0, i, values * filters)
             s = layer(s, sums)
@@ -171,8 +179,23 @@ class Schnet(DeepDFT):
         i, order = torch.sort(i, stable=True)
         j, vector = j[order], vector[order]
         counts = torch.bincount(i, minlength=len(points))
-        parts = [self.lonely_state(code)[:0]]
-        for start, stop, pairs in blocks(counts, most_pairs()):
+        near = counts > 0
+        # all others are alike, but for derivatives by positions, whose graph every point belongs to
+        shown = torch.ones_like(near) if differentiated(vector) else near
+        which = torch.nonzero(shown)[:, 0]
+        i = (shown.cumsum(0) - 1)[i]
+        parts = []
+        for start, stop, pairs in blocks(counts[which], most_pairs()):
             *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
             parts.append(s)
-        return torch.cat(parts), counts[:, None] > 0
+        if len(which) < len(points) or not parts:
+            lonely = self.lonely_state(code).expand(len(points), -1)
+            return lonely.index_copy(0, which, torch.cat(parts)) if parts else lonely, near[:, None]
+        return torch.cat(parts), near[:, None]
+
+
+def added(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
+    """a[i] + b[j] [e, n]; in one pass where no gradient is recorded and a copy of the rows is small beside that."""
+    if torch.is_grad_enabled() or len(a) + len(b) > len(i):
+        return a.index_select(0, i) + b.index_select(0, j)
+    return torch.nn.functional.embedding_bag(torch.stack([i, len(a) + j], 1), torch.cat([a, b]), mode="sum")

@@ -11,6 +11,7 @@ from .moments import radial_moments
 from .moments_network import FittingLayer, MomentsNetwork, moments_network
 from .neighbors import neighbors
 from .orbitals import orbital_sums
+from .pair_messages import pair_messages
 from .probe_messages import probe_messages
 from .se_e2_a import contract, se_e2_a
 from .switch import switch
@@ -33,6 +34,7 @@ __all__ = [
     "neighbors",
     "orbital_gram",
     "orbital_sums",
+    "pair_messages",
     "probe_messages",
     "radial_moments",
     "se_e2_a",

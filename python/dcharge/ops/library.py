@@ -30,13 +30,17 @@ COMPILED = (
     "crystal_convolution",
     "crystal_convolution_backward",
     "crystal_network",
+    "pair_messages",
+    "pair_messages_backward",
     "neighbors",
 )
-CPU_ONLY = (  # on a GPU torch composes these of other ops, and local_environments is its reference
+CPU_ONLY = (  # on a GPU torch composes these of other ops; local_environments and pair_messages are their references
     "ead_network",
     "moments_network",
     "local_environments",
     "crystal_network",
+    "pair_messages",
+    "pair_messages_backward",
 )
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 
