@@ -54,8 +54,12 @@ class Sender(nn.Module):
 
     def filters(self, basis: Tensor) -> tuple[Tensor, ...]:
         """w_s, w_vv, w_vs [e, n_features] from f(r) (e(r), 1) [e, n_radial + 1]."""
-        vv, vs, s = (basis @ torch.cat([self.filter.weight, self.filter.bias[:, None]], 1).T).chunk(3, 1)
+        vv, vs, s = (basis @ self.filter_rows().T).chunk(3, 1)
         return s, vv, vs
+
+    def filter_rows(self) -> Tensor:
+        """(W, b) [3 n_features, n_radial + 1], rows vv, vs, s."""
+        return torch.cat([self.filter.weight, self.filter.bias[:, None]], 1)
 
 
 class Update(nn.Module):
@@ -163,8 +167,8 @@ class Painn(DeepDFT):
         vector = torch.zeros((max(KNOTS, KNOTS_PER_WAVE * self.n_radial), 3), dtype=torch.float64)
         vector[:, 0] = torch.linspace(0.0, -self.rcut, len(vector), dtype=torch.float64)
         basis, u = self.radial(vector)
-        self.register_buffer("knot_basis", basis, persistent=False)
-        self.register_buffer("knot_length", u[:, :1] if self.soft else torch.ones_like(u[:, :1]), persistent=False)
+        softened = basis * u[:, :1] if self.soft else basis
+        self.register_buffer("knot_basis", torch.stack([basis, basis, softened]), persistent=False)  # of s, vv, vs
 
     def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """f(r) (e_1(r) .. e_n(r), 1) [e, n_radial + 1] and u [e, 3] of vectors [e, 3] from receiver to sender."""
@@ -216,11 +220,9 @@ class Painn(DeepDFT):
 
     def table(self) -> Tensor:
         """Filters of the probe layers on the knots [n_layers, 3, n_knots, n_features], for `ops.probe_messages`."""
-        layers = []
-        for layer in self.probe_layers:
-            w_s, w_vv, w_vs = layer.sender.filters(self.knot_basis)
-            layers.append(torch.stack([w_s, w_vv, w_vs * self.knot_length]))
-        return torch.stack(layers)
+        rows = torch.stack([layer.sender.filter_rows() for layer in self.probe_layers])
+        w_vv, w_vs, w_s = rows.chunk(3, 1)
+        return self.knot_basis @ torch.stack([w_s, w_vv, w_vs], 1).mT
 
     def point_messages(self, code: PainnCode, points: Tensor, point_frame: Tensor) -> Tensor:
         """Message sums of all layers [n_points, n_layers, 4, n_features]."""
@@ -243,11 +245,11 @@ class Painn(DeepDFT):
             state = layer(state, messages[:, t, 0], messages[:, t, 1:], t == self.n_layers - 1)
         return state[0]
 
-    def block_states(self, messages: Tensor) -> Tensor:
-        """`final_state` with an adjoint of its own: faster on a CPU, without second derivatives."""
+    def block_states(self, messages: Tensor, rows: Tensor | None) -> Tensor:
+        """`final_state` of these rows (None: all) with an adjoint of its own: faster on a CPU; first derivatives."""
         last = self.n_layers - 1
         weights = [w for t, layer in enumerate(self.probe_layers) for w in layer.weights(t == last)]
-        return PointStates.apply(self.probe_layers[0].update.floor, messages, *weights)
+        return PointStates.apply(self.probe_layers[0].update.floor, messages, rows, *weights)
 
     def lonely_state(self, code: PainnCode) -> Tensor:
         """The final state [1, n_features] of a point without neighbours."""
@@ -260,18 +262,18 @@ class Painn(DeepDFT):
         for part in zip(points.split(POINTS), point_frame.split(POINTS), strict=True):
             messages = self.point_messages(code, *part)
             near.append(messages[:, 0, 0].ne(0).any(1))
-            rows = near[-1].nonzero()[:, 0]
             # points in the vacuum share one state; in training, messages that vanish all may also tell of filters that
             # are zero as yet
-            sparse = len(rows) < len(messages) and (len(rows) > 0 or not messages.requires_grad)
-            if sparse:
-                messages = messages.index_select(0, rows)
+            rows = near[-1].nonzero()[:, 0]
+            if len(rows) == len(messages) or not len(rows) and messages.requires_grad:
+                rows = None
             if messages.requires_grad and not messages.is_cuda and not twice:
-                found = self.block_states(messages)
+                found = self.block_states(messages, rows)
             else:
-                size = max(1, len(messages)) if torch.is_grad_enabled() else BLOCK
-                found = torch.cat([self.final_state(block) for block in messages.split(size)])
-            if sparse:
-                found = self.lonely_state(code).expand(len(near[-1]), -1).index_copy(0, rows, found)
+                sent = messages if rows is None else messages.index_select(0, rows)
+                size = max(1, len(sent)) if torch.is_grad_enabled() else BLOCK
+                found = torch.cat([self.final_state(block) for block in sent.split(size)])
+            if rows is not None:
+                found = self.lonely_state(code).expand(len(messages), -1).index_copy(0, rows, found)
             states.append(found)
         return torch.cat(states), torch.cat(near)[:, None]

@@ -49,22 +49,23 @@ class Values(NamedTuple):
 
 
 class PointStates(torch.autograd.Function):
-    """(floor, messages [n, n_layers, 4, n_features], all Weights of all layers) -> final scalar states [n, n_features].
+    """Final scalar states [n, n_features] of points. First derivatives alone.
 
-    floor: of |V v|, as in `painn.Update`. First derivatives alone.
+    floor: of |V v|, as in `painn.Update`; messages [n_points, n_layers, 4, n_features]; rows [n] int64: the points, all
+    different, or None for every point; all Weights of all layers
     """
 
     @staticmethod
-    def forward(ctx, floor: float, messages: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx, floor: float, messages: Tensor, rows: Tensor | None, *weights: Tensor) -> Tensor:
         """The final states."""
         layers, out, kept = layers_of(weights), [messages.new_empty((0, messages.shape[3]))], []
-        for block in messages.split(BLOCK):
+        for block in blocks(messages, rows):
             state = None
             for t, layer in enumerate(layers):
                 state, values = updated(layer, state, block[:, t], floor, t == len(layers) - 1)
                 kept += [*values, state]
             out.append(state[:, 0])
-        ctx.save_for_backward(messages, *weights, *kept)
+        ctx.save_for_backward(messages, rows, *weights, *kept)
         return torch.cat(out)
 
     @staticmethod
@@ -72,20 +73,27 @@ class PointStates(torch.autograd.Function):
         """Gradients of messages and weights. RuntimeError where these are to be differentiated again (create_graph)."""
         if torch.is_grad_enabled():
             raise RuntimeError("painn: only points or atoms that require gradients have second derivatives")
-        n_weights = len(ctx.needs_input_grad) - 2
-        messages, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]
+        n_weights = len(ctx.needs_input_grad) - 3
+        messages, rows, *saved = ctx.saved_tensors
         weights, kept = saved[:n_weights], saved[n_weights:]
-        d_messages, d_weights = torch.empty_like(messages), [torch.zeros_like(w) for w in weights]
+        d_messages = torch.empty_like(messages) if rows is None else torch.zeros_like(messages)
+        d_weights = [torch.zeros_like(w) for w in weights]
         layers, d_layers, each = layers_of(weights), layers_of(d_weights), len(Values._fields) + 1
-        blocks = zip(*(x.split(BLOCK) for x in (messages, d_messages, gradient)), strict=True)
-        starts = range(0, len(kept), each * len(layers))
-        for start, (block, d_block, d_s) in zip(starts, blocks, strict=True):
-            d_v = None
+        for k, (block, d_s) in enumerate(zip(blocks(messages, rows), gradient.split(BLOCK), strict=True)):
+            here, d_v = slice(k * BLOCK, k * BLOCK + len(block)), None
+            d_block = d_messages[here] if rows is None else torch.empty_like(block)
             for t in reversed(range(len(layers))):
-                at = start + each * t
+                at = each * (k * len(layers) + t)
                 values, before = Values(*kept[at : at + each - 1]), kept[at - 1] if t else None
                 d_s, d_v = adjoint(layers[t], d_layers[t], values, before, block[:, t], d_block[:, t], d_s, d_v)
-        return None, d_messages, *d_weights
+            if rows is not None:
+                d_messages.index_copy_(0, rows[here], d_block)
+        return None, d_messages, None, *d_weights
+
+
+def blocks(messages: Tensor, rows: Tensor | None):
+    """Messages of every point (rows None) or of those, block by block."""
+    return messages.split(BLOCK) if rows is None else (messages.index_select(0, part) for part in rows.split(BLOCK))
 
 
 def layers_of(weights) -> list[Weights]:
