@@ -6,7 +6,8 @@
 namespace dcharge {
 
 // Arguments of pair_messages. Columns are padded with zeros to whole panels of C = 2 width: `hidden` and `features`
-// numbers instead of n_hidden and n_features.
+// numbers instead of n_hidden and n_features. In filtered_sums `weight` is null and `sent` has rows of `features`; there is
+// nothing of the hidden layer.
 template <class T>
 struct MessageGraph {
   int64_t n_hidden, n_features, hidden, features, n_knots;

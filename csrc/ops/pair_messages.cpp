@@ -1,4 +1,4 @@
-// pair_messages and its adjoint on the CPU.
+// pair_messages, filtered_sums and their adjoints on the CPU.
 #include <tuple>
 
 #include "core/cubic.hpp"
@@ -14,6 +14,25 @@ constexpr int64_t kMostSums = 64;                // sets of them
 constexpr int64_t kMostSummed = int64_t(1) << 24;  // numbers in all sets, unless one has more
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Python checks the same with better words.
+void check_pairs(const Tensor& offset, const Tensor& atom, const Tensor& distance, int64_t n_atoms, double rcut) {
+  const int64_t *first = data<int64_t>(offset), *to = data<int64_t>(atom);
+  const double* d = data<double>(distance);
+  int64_t n_points = offset.size(0) - 1, n_pairs = atom.size(0);
+  bool good = first[0] == 0 && first[n_points] == n_pairs, known = true, near = true;
+  for (int64_t i = 0; i < n_points; ++i) {
+    good &= first[i] <= first[i + 1];
+  }
+  for (int64_t e = 0; e < n_pairs; ++e) {
+    known &= to[e] >= 0 && to[e] < n_atoms;
+    near &= d[e] >= 0 && d[e] <= rcut;
+  }
+  require(rcut > 0, "rcut: a positive length expected");
+  require(good, "pair_offset: values must grow from 0 to the number of pairs");
+  require(known, "pair_atom: values must lie in 0.." + std::to_string(n_atoms - 1) + " (rows of sent)");
+  require(near, "distance: values in 0..rcut expected");
+}
 
 struct MessageTensors {
   ScalarType dtype;
@@ -42,27 +61,8 @@ struct MessageTensors {
     n_knots = table.size(0);
     require(dtype == ScalarType::Float || dtype == ScalarType::Double, "sent: float32 or float64 expected");
     require(n_hidden >= 1 && n_features >= 1, "weight: at least one row and one column expected");
-    require(rcut > 0, "rcut: a positive length expected");
     require(n_knots >= kFewestKnots && n_knots < (int64_t(1) << 31), "table: at least 4 knots expected");
-    check_pairs();
-  }
-
- private:
-  // Python checks the same with better words.
-  void check_pairs() const {
-    const int64_t *first = data<int64_t>(offset), *to = data<int64_t>(atom);
-    const double* d = data<double>(distance);
-    bool good = first[0] == 0 && first[n_points] == n_pairs, known = true, near = true;
-    for (int64_t i = 0; i < n_points; ++i) {
-      good &= first[i] <= first[i + 1];
-    }
-    for (int64_t e = 0; e < n_pairs; ++e) {
-      known &= to[e] >= 0 && to[e] < n_atoms;
-      near &= d[e] >= 0 && d[e] <= rcut;
-    }
-    require(good, "pair_offset: values must grow from 0 to the number of pairs");
-    require(known, "pair_atom: values must lie in 0.." + std::to_string(n_atoms - 1) + " (rows of sent)");
-    require(near, "distance: values in 0..rcut expected");
+    check_pairs(offset, atom, distance, n_atoms, rcut);
   }
 };
 
@@ -175,24 +175,24 @@ struct Graph {
 };
 
 // First points of parts with about `pairs` pairs, and the end.
-std::vector<int64_t> parts_of(const MessageTensors& t, int64_t pairs) {
-  const int64_t* offset = data<int64_t>(t.offset);
+std::vector<int64_t> parts_of(const Tensor& pair_offset, int64_t pairs) {
+  const int64_t* offset = data<int64_t>(pair_offset);
+  int64_t n_points = pair_offset.size(0) - 1;
   std::vector<int64_t> first{0};
-  for (int64_t i = 0; i < t.n_points; ++i) {
-    if (offset[i + 1] - offset[first.back()] >= pairs || i + 1 == t.n_points) {
+  for (int64_t i = 0; i < n_points; ++i) {
+    if (offset[i + 1] - offset[first.back()] >= pairs || i + 1 == n_points) {
       first.push_back(i + 1);
     }
   }
   return first;
 }
 
+// out [n_points, n_features] of all parts.
 template <class T>
-Tensor run(const MessageTensors& t) {
-  Graph<T> graph(t, false);
-  const MessageGraph<T>& m = graph.view;
+Tensor summed(const MessageGraph<T>& m, const Tensor& offset, const Tensor& like) {
   const KernelsOf<T>& kernels = kernels_of<T>();
-  PaddedOutput<T> out(t.received, t.n_points, t.n_features, m.features, t.dtype);
-  std::vector<int64_t> first = parts_of(t, kPairsPerPart);
+  PaddedOutput<T> out(like, offset.size(0) - 1, m.n_features, m.features, like.scalar_type());
+  std::vector<int64_t> first = parts_of(offset, kPairsPerPart);
   for_each_dynamic(
       static_cast<int64_t>(first.size()) - 1, [&] { return make_scratch(kernels.message_scratch(m)); },
       [&](int64_t i, Scratch& scratch) {
@@ -201,30 +201,20 @@ Tensor run(const MessageTensors& t) {
   return out.done();
 }
 
-// Every set of sums belongs to some points and is theirs alone: same bits for any number of threads.
-template <class T>
-Gradients run_backward(const MessageTensors& t, const Tensor& grad) {
-  Graph<T> graph(t, true);
-  const MessageGraph<T>& m = graph.view;
-  const KernelsOf<T>& kernels = kernels_of<T>();
-  PaddedRows<T> g(take("grad", grad, t.dtype, {t.n_points, t.n_features}), t.n_points, t.n_features, m.features);
-  PaddedOutput<T> d_received(t.received, t.n_points, t.n_hidden, m.hidden, t.dtype);
-  const int64_t sizes[] = {t.n_atoms * m.hidden, m.features * m.hidden, m.features, t.n_knots * m.features};
-  int64_t size = sizes[0] + sizes[1] + sizes[2] + sizes[3];
+// Sums over all pairs of `size` numbers: work(first point, end, numbers to add to, scratch). Every set of them belongs to
+// some points and is theirs alone: same bits for any number of threads.
+template <class T, class Work>
+T* summed_apart(const MessageGraph<T>& m, const Tensor& offset, int64_t n_pairs, int64_t size, Scratch& memory,
+                Work work) {
   int64_t most = std::clamp<int64_t>(kMostSummed / size, 1, kMostSums);
-  std::vector<int64_t> first = parts_of(t, std::max(kPairsPerSum, (t.n_pairs + most - 1) / most));
+  std::vector<int64_t> first = parts_of(offset, std::max(kPairsPerSum, (n_pairs + most - 1) / most));
   int64_t n_sums = static_cast<int64_t>(first.size()) - 1;
-  Scratch memory;
   T* sums = make_numbers<T>(memory, n_sums * size);
   for_each_dynamic(
-      n_sums, [&] { return make_scratch(kernels.message_scratch(m)); },
+      n_sums, [&] { return make_scratch(kernels_of<T>().message_scratch(m)); },
       [&](int64_t i, Scratch& scratch) {
-        T* sent = sums + i * size;
-        T *weight = sent + sizes[0], *bias = weight + sizes[1];
-        std::fill_n(sent, size, T(0));
-        std::fill(d_received.rows + first[i] * m.hidden, d_received.rows + first[i + 1] * m.hidden, T(0));
-        kernels.pair_messages_backward(m, g.rows, first[i], first[i + 1],
-                                       {sent, d_received.rows, weight, bias, bias + sizes[2]}, scratch.get());
+        std::fill_n(sums + i * size, size, T(0));
+        work(first[i], first[i + 1], sums + i * size, scratch.get());
       });
   torch_parallel(size, 1 << 14, [&](int64_t begin, int64_t end) {
     for (int64_t i = 1; i < n_sums; ++i) {
@@ -234,6 +224,30 @@ Gradients run_backward(const MessageTensors& t, const Tensor& grad) {
       }
     }
   });
+  return sums;
+}
+
+template <class T>
+Tensor run(const MessageTensors& t) {
+  return summed<T>(Graph<T>(t, false).view, t.offset, t.received);
+}
+
+template <class T>
+Gradients run_backward(const MessageTensors& t, const Tensor& grad) {
+  Graph<T> graph(t, true);
+  const MessageGraph<T>& m = graph.view;
+  PaddedRows<T> g(take("grad", grad, t.dtype, {t.n_points, t.n_features}), t.n_points, t.n_features, m.features);
+  PaddedOutput<T> d_received(t.received, t.n_points, t.n_hidden, m.hidden, t.dtype);
+  const int64_t sizes[] = {t.n_atoms * m.hidden, m.features * m.hidden, m.features, t.n_knots * m.features};
+  Scratch memory;
+  T* sums = summed_apart<T>(m, t.offset, t.n_pairs, sizes[0] + sizes[1] + sizes[2] + sizes[3], memory,
+                            [&](int64_t first, int64_t last, T* sent, void* scratch) {
+                              T *weight = sent + sizes[0], *bias = weight + sizes[1];
+                              std::fill(d_received.rows + first * m.hidden, d_received.rows + last * m.hidden, T(0));
+                              kernels_of<T>().pair_messages_backward(
+                                  m, g.rows, first, last, {sent, d_received.rows, weight, bias, bias + sizes[2]},
+                                  scratch);
+                            });
   auto tensor = [&](std::vector<int64_t> shape, const T* from, int64_t n, int64_t width, int64_t padded) {
     Tensor out = new_output(t.sent, std::move(shape), t.dtype);
     PaddedOutput<T>::copy_rows(from, n, width, padded, mutable_data<T>(out));
@@ -244,6 +258,97 @@ Gradients run_backward(const MessageTensors& t, const Tensor& grad) {
           tensor({t.n_features, t.n_hidden}, weight, t.n_features, t.n_hidden, m.hidden),
           tensor({t.n_features}, bias, 1, t.n_features, m.features),
           tensor({t.n_knots, t.n_features}, table, t.n_knots, t.n_features, m.features)};
+}
+
+struct FilteredTensors {
+  ScalarType dtype;
+  int64_t n_atoms, n_features, n_knots;
+  Tensor sent, offset, atom, distance, table;
+  double rcut;
+
+  FilteredTensors(const Tensor& sent_, const Tensor& offset_, const Tensor& atom_, const Tensor& distance_,
+                  const Tensor& table_, double rcut_)
+      : dtype(sent_.scalar_type()),
+        sent(take("sent", sent_, dtype, {-1, -1})),
+        offset(take("pair_offset", offset_, ScalarType::Long, {-1})),
+        atom(take("pair_atom", atom_, ScalarType::Long, {-1})),
+        distance(take("distance", distance_, ScalarType::Double, {atom.size(0)})),
+        table(take("table", table_, dtype, {-1, sent.size(1)})),
+        rcut(rcut_) {
+    n_atoms = sent.size(0);
+    n_features = sent.size(1);
+    n_knots = table.size(0);
+    require(dtype == ScalarType::Float || dtype == ScalarType::Double, "sent: float32 or float64 expected");
+    require(n_features >= 1, "sent: at least one column expected");
+    require(offset.size(0) >= 1, "pair_offset: at least one number expected");
+    require(n_knots >= kFewestKnots && n_knots < (int64_t(1) << 31), "table: at least 4 knots expected");
+    check_pairs(offset, atom, distance, n_atoms, rcut);
+  }
+};
+
+template <class T>
+struct FilteredGraph {
+  int64_t features;
+  PaddedRows<T> sent, table;
+  MessageGraph<T> view{};
+
+  explicit FilteredGraph(const FilteredTensors& t)
+      : features((t.n_features + 2 * kernels_of<T>().width - 1) / (2 * kernels_of<T>().width) * 2 *
+                 kernels_of<T>().width),
+        sent(t.sent, t.n_atoms, t.n_features, features),
+        table(t.table, t.n_knots, t.n_features, features) {
+    view.n_features = t.n_features;
+    view.features = features;
+    view.n_knots = t.n_knots;
+    view.per_knot = static_cast<double>(t.n_knots - 1) / t.rcut;
+    view.sent = sent.rows;
+    view.offset = data<int64_t>(t.offset);
+    view.atom = data<int64_t>(t.atom);
+    view.distance = data<double>(t.distance);
+    view.table = table.rows;
+  }
+};
+
+template <class T>
+Tensor run_filtered(const FilteredTensors& t) {
+  return summed<T>(FilteredGraph<T>(t).view, t.offset, t.sent);
+}
+
+template <class T>
+std::tuple<Tensor, Tensor> run_filtered_backward(const FilteredTensors& t, const Tensor& grad) {
+  FilteredGraph<T> graph(t);
+  const MessageGraph<T>& m = graph.view;
+  int64_t n_points = t.offset.size(0) - 1, n_sent = t.n_atoms * m.features;
+  PaddedRows<T> g(take("grad", grad, t.dtype, {n_points, t.n_features}), n_points, t.n_features, m.features);
+  Scratch memory;
+  T* sums = summed_apart<T>(m, t.offset, t.atom.size(0), n_sent + t.n_knots * m.features, memory,
+                            [&](int64_t first, int64_t last, T* sent, void* scratch) {
+                              kernels_of<T>().pair_messages_backward(
+                                  m, g.rows, first, last, {sent, nullptr, nullptr, nullptr, sent + n_sent}, scratch);
+                            });
+  auto tensor = [&](int64_t n, const T* from) {
+    Tensor out = new_output(t.sent, {n, t.n_features}, t.dtype);
+    PaddedOutput<T>::copy_rows(from, n, t.n_features, m.features, mutable_data<T>(out));
+    return out;
+  };
+  return {tensor(t.n_atoms, sums), tensor(t.n_knots, sums + n_sent)};
+}
+
+Tensor filtered_sums(const Tensor& sent, const Tensor& offset, const Tensor& atom, const Tensor& distance,
+                     const Tensor& table, double rcut) {
+  FilteredTensors t(sent, offset, atom, distance, table, rcut);
+  return (t.dtype == ScalarType::Float ? run_filtered<float> : run_filtered<double>)(t);
+}
+
+std::tuple<Tensor, Tensor> filtered_sums_backward(const Tensor& grad, const Tensor& sent, const Tensor& offset,
+                                                  const Tensor& atom, const Tensor& distance, const Tensor& table,
+                                                  double rcut) {
+  FilteredTensors t(sent, offset, atom, distance, table, rcut);
+  if (t.atom.size(0) == 0) {
+    return {torch::stable::new_zeros(t.sent, {t.n_atoms, t.n_features}),
+            torch::stable::new_zeros(t.table, {t.n_knots, t.n_features})};
+  }
+  return (t.dtype == ScalarType::Float ? run_filtered_backward<float> : run_filtered_backward<double>)(t, grad);
 }
 
 Tensor pair_messages(const Tensor& sent, const Tensor& received, const Tensor& offset, const Tensor& atom,
@@ -275,4 +380,6 @@ Gradients pair_messages_backward(const Tensor& grad, const Tensor& sent, const T
 STABLE_TORCH_LIBRARY_IMPL(dcharge, CPU, m) {
   m.impl("pair_messages", TORCH_BOX(&dcharge::pair_messages));
   m.impl("pair_messages_backward", TORCH_BOX(&dcharge::pair_messages_backward));
+  m.impl("filtered_sums", TORCH_BOX(&dcharge::filtered_sums));
+  m.impl("filtered_sums_backward", TORCH_BOX(&dcharge::filtered_sums_backward));
 }

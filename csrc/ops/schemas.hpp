@@ -17,6 +17,8 @@
 #define DCHARGE_MESSAGES                                                                             \
   "Tensor sent, Tensor received, Tensor pair_offset, Tensor pair_atom, Tensor distance, Tensor weight, " \
   "Tensor bias, Tensor table, float rcut"
+#define DCHARGE_FILTERED \
+  "Tensor sent, Tensor pair_offset, Tensor pair_atom, Tensor distance, Tensor table, float rcut"
 
 namespace dcharge {
 
@@ -50,6 +52,8 @@ void define_ops(Library& m) {
   m.def("crystal_convolution_backward(Tensor grad, " DCHARGE_CRYSTAL ") -> (Tensor, Tensor, Tensor)");
   m.def("pair_messages(" DCHARGE_MESSAGES ") -> Tensor");
   m.def("pair_messages_backward(Tensor grad, " DCHARGE_MESSAGES ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("filtered_sums(" DCHARGE_FILTERED ") -> Tensor");
+  m.def("filtered_sums_backward(Tensor grad, " DCHARGE_FILTERED ") -> (Tensor, Tensor)");
   m.def("crystal_network(" DCHARGE_GEOMETRY
         ", Tensor state, Tensor center, Tensor neighbor, Tensor weights, Tensor bias, Tensor table, Tensor scale, "
         "Tensor shift, int n_features, bool all_layers, float cutoff, " DCHARGE_ENVIRONMENT ") -> (Tensor, Tensor)");

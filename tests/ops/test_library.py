@@ -25,7 +25,8 @@ def op_inputs(requires_grad):
     crystal = [torch.randn(n, 6, dtype=torch.float64) for n in (5, 5, 7)]  # center, neighbor, table
     edges = (torch.tensor([0, 2, 2, 3, 4, 5]), torch.tensor([1, 2, 0, 4, 3]), torch.rand(5, dtype=torch.float64))
     messages = [torch.randn(n, dtype=torch.float64) for n in ((3, 6), (5, 6), (4, 6), (4,), (7, 4))]
-    for t in (points, atoms, a, *orbitals, *probes, *crystal, *messages):
+    filters = torch.randn(7, 6, dtype=torch.float64)
+    for t in (points, atoms, a, *orbitals, *probes, *crystal, *messages, filters):
         t.requires_grad_(requires_grad)
     geometry = (points, c.point_frame[:4], atoms, *c.geometry[3:])
     untyped = (*geometry[:3], *geometry[4:], *probes, 4.0)
@@ -55,6 +56,9 @@ def op_inputs(requires_grad):
         "pair_messages": (*messages[:2], *pairs, *messages[2:], 4.0),
         "pair_messages_backward": (torch.randn(5, 4, dtype=torch.float64), *fixed_messages[:2], *pairs,
                                    *fixed_messages[2:], 4.0),
+        "filtered_sums": (messages[0], *pairs, filters, 4.0),
+        "filtered_sums_backward": (torch.randn(5, 6, dtype=torch.float64), fixed_messages[0], *pairs,
+                                   filters.detach(), 4.0),
         "neighbors": (c.atoms, c.cell[0], c.pbc[0], 4.0, None),
     }  # fmt: skip
 

@@ -118,6 +118,47 @@ DCHARGE_INLINE void add_to(T* p, Vec<T> v) {
   store<T>(p, load<T>(p) + v);
 }
 
+// What is left without a hidden layer: out_i = sum_j w(r_ij) sent_j.
+template <class T>
+void filtered_sums(const MessageGraph<T>& m, int64_t first, int64_t last, T* out, void* scratch) {
+  MessageBlock<T> block(m, scratch);
+  int64_t end = m.offset[last], point = first;
+  for (int64_t e = m.offset[first]; e < end; e += block.n) {
+    block.take(e, end, point);
+    for (int64_t r = 0; r < block.n; ++r) {
+      Filter<T> filter(block.pair[r], m.features);
+      const T* sent = m.sent + block.pair[r].atom * m.features;
+      T* to = out + block.pair[r].point * m.features;
+      for (int64_t f = 0; f < m.features; f += kLanes<T>) {
+        add_to<T>(to + f, load<T>(sent + f) * filter(f));
+      }
+    }
+  }
+}
+
+template <class T>
+void filtered_sums_backward(const MessageGraph<T>& m, const T* grad, int64_t first, int64_t last,
+                            const MessageGradients<T>& d, void* scratch) {
+  MessageBlock<T> block(m, scratch);
+  int64_t end = m.offset[last], point = first;
+  for (int64_t e = m.offset[first]; e < end; e += block.n) {
+    block.take(e, end, point);
+    for (int64_t r = 0; r < block.n; ++r) {
+      Filter<T> filter(block.pair[r], m.features);
+      const T *g = grad + block.pair[r].point * m.features, *sent = m.sent + block.pair[r].atom * m.features;
+      T *d_sent = d.sent + block.pair[r].atom * m.features, *knots = d.table + block.pair[r].knot * m.features;
+      for (int64_t f = 0; f < m.features; f += kLanes<T>) {
+        Vec<T> of = load<T>(g + f), d_filter = of * load<T>(sent + f);
+        add_to<T>(d_sent + f, of * filter(f));
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          add_to<T>(knots + k * m.features + f, filter.weight[k] * d_filter);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -127,8 +168,12 @@ size_t message_scratch(const MessageGraph<T>& m) {
 
 template <class T>
 void pair_messages(const MessageGraph<T>& m, int64_t first, int64_t last, T* out, void* scratch) {
-  MessageBlock<T> block(m, scratch);
   __builtin_memset(out + first * m.features, 0, (last - first) * m.features * sizeof(T));
+  if (m.weight == nullptr) {
+    filtered_sums(m, first, last, out, scratch);
+    return;
+  }
+  MessageBlock<T> block(m, scratch);
   int64_t end = m.offset[last], point = first;
   for (int64_t e = m.offset[first]; e < end; e += block.n) {
     block.take(e, end, point);
@@ -148,6 +193,10 @@ void pair_messages(const MessageGraph<T>& m, int64_t first, int64_t last, T* out
 template <class T>
 void pair_messages_backward(const MessageGraph<T>& m, const T* grad, int64_t first, int64_t last,
                             const MessageGradients<T>& d, void* scratch) {
+  if (m.weight == nullptr) {
+    filtered_sums_backward(m, grad, first, last, d, scratch);
+    return;
+  }
   MessageBlock<T> block(m, scratch);
   int64_t end = m.offset[last], point = first;
   for (int64_t e = m.offset[first]; e < end; e += block.n) {

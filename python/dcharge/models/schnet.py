@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..nn import TwoLayers, shifted_softplus
-from ..ops import pair_messages, switch
+from ..ops import filtered_sums, pair_messages, switch
 from ..ops.bases import safe_norm
-from ..ops.probe_messages import interpolation
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
 from .pairs import blocks, frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
@@ -112,12 +111,6 @@ class Schnet(DeepDFT):
         basis, cutoff = self.radial(vector)
         return messenger.edge(basis) * cutoff
 
-    def interpolated(self, table: Tensor, distance: Tensor) -> Tensor:
-        """The same [e, n_features] of distances [e] from their table [n_knots, n_features]."""
-        first, factors = interpolation(distance, self.rcut, len(table))
-        rows, factors = first[:, None] + torch.arange(4, device=first.device), factors.to(self.dtype)
-        return torch.nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=factors)
-
     def atom_states(self, batch: Batch):
         """States [n_atoms, n_features] of the atoms after every layer."""
         pairs = frame_pairs(batch, None, None, self.rcut)
@@ -148,19 +141,19 @@ class Schnet(DeepDFT):
         tabulated = code.table is not None and not differentiated(vector)
         if tabulated:
             counts, distance = torch.bincount(i, minlength=n), vector.norm(dim=1).clamp_max(self.rcut)
-            offset = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            pairs = torch.cat([counts.new_zeros(1), counts.cumsum(0)]), j, distance
         s = self.embedding.weight.new_zeros((1, self.n_features))
         for t, layer in enumerate(self.probe_layers):
             node, received = layer.messenger.node, layer.messenger.received(s)
-            if tabulated and t > 0:
-                pairs, second = (offset, j, distance), (node.second.weight, node.second.bias)
+            if tabulated and t == 0:
+                sums = filtered_sums(code.first, *pairs, code.table[0], rcut=self.rcut)
+            elif tabulated:
+                second = node.second.weight, node.second.bias
                 sums = pair_messages(code.sent[t], received, *pairs, *second, code.table[t], rcut=self.rcut)
             else:
-                filters = (
-                    self.interpolated(code.table[t], distance) if tabulated else self.filters(layer.messenger, vector)
-                )
                 values = node.after_first(added(code.sent[t], j, received, i)) if t else code.first.index_select(0, j)
-                sums = s.new_zeros((n, self.n_features)).index_add_(0, i, values * filters)
+                values = values * self.filters(layer.messenger, vector)
+                sums = s.new_zeros((n, self.n_features)).index_add_(0, i, values)
             s = layer(s, sums)
             yield s
 

@@ -4,6 +4,7 @@ from .crystal_convolution import crystal_convolution
 from .crystal_network import CrystalLayer, CrystalNetwork, crystal_network
 from .ead import ead, orbital_gram
 from .ead_network import EadNetwork, ead_network
+from .filtered_sums import filtered_sums
 from .gram import gram
 from .library import kernels
 from .local_environments import local_environments
@@ -27,6 +28,7 @@ __all__ = [
     "crystal_network",
     "ead",
     "ead_network",
+    "filtered_sums",
     "gram",
     "kernels",
     "local_environments",

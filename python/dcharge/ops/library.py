@@ -32,15 +32,19 @@ COMPILED = (
     "crystal_network",
     "pair_messages",
     "pair_messages_backward",
+    "filtered_sums",
+    "filtered_sums_backward",
     "neighbors",
 )
-CPU_ONLY = (  # on a GPU torch composes these of other ops; local_environments and pair_messages are their references
+CPU_ONLY = (  # on a GPU torch composes the networks of other ops; the others are their references
     "ead_network",
     "moments_network",
     "local_environments",
     "crystal_network",
     "pair_messages",
     "pair_messages_backward",
+    "filtered_sums",
+    "filtered_sums_backward",
 )
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 
