@@ -29,8 +29,12 @@ PAIRS, PAIRS_WITH_GRADIENTS = 4096, 1 << 16
 
 @dataclass
 class DeepDFTCode(Encoded):
-    """vacuum [1, 1]: the network's output at a point without neighbours, where it is subtracted."""
+    """Of a point without neighbours.
 
+    lonely [1, n_features]: its final state; vacuum [1, 1]: the network's output, where it is subtracted
+    """
+
+    lonely: Tensor | None = None
     vacuum: Tensor | None = None
 
 
@@ -92,8 +96,9 @@ class DeepDFT(Model):
     def encode(self, batch: Batch) -> DeepDFTCode:
         """States of the atoms in all layers; the network's output in vacuum."""
         code = self.encode_atoms(self.seen(batch))
+        code.lonely = self.lonely_state(code)
         if self.zero_vacuum:
-            code.vacuum = self.readout(self.lonely_state(code))
+            code.vacuum = self.readout(code.lonely)
         return code
 
     def geometry(self, batch: Batch, points: Tensor, point_frame: Tensor) -> Tensor | None:

@@ -274,6 +274,6 @@ class Painn(DeepDFT):
                 size = max(1, len(sent)) if torch.is_grad_enabled() else BLOCK
                 found = torch.cat([self.final_state(block) for block in sent.split(size)])
             if rows is not None:
-                found = self.lonely_state(code).expand(len(messages), -1).index_copy(0, rows, found)
+                found = code.lonely.expand(len(messages), -1).index_copy(0, rows, found)
             states.append(found)
         return torch.cat(states), torch.cat(near)[:, None]

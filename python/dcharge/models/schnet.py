@@ -28,6 +28,8 @@ from .radial import gaussians, n_gaussians, sigmoid_cutoff
 
 # of the filters' table over the distance; several for every Gaussian
 KNOTS, KNOTS_PER_STEP = 1024, 25
+# pairs of the points treated at once, where ops add them up and nothing is kept for a pair
+PAIRS = 1 << 14
 
 
 class Messenger(nn.Module):
@@ -178,11 +180,12 @@ class Schnet(DeepDFT):
         which = torch.nonzero(shown)[:, 0]
         i = (shown.cumsum(0) - 1)[i]
         parts = []
-        for start, stop, pairs in blocks(counts[which], most_pairs()):
+        most = most_pairs() if code.table is None else max(PAIRS, most_pairs())
+        for start, stop, pairs in blocks(counts[which], most):
             *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
             parts.append(s)
         if len(which) < len(points) or not parts:
-            lonely = self.lonely_state(code).expand(len(points), -1)
+            lonely = code.lonely.expand(len(points), -1)
             return lonely.index_copy(0, which, torch.cat(parts)) if parts else lonely, near[:, None]
         return torch.cat(parts), near[:, None]
 
