@@ -195,12 +195,15 @@ def write_json(path: Path, content) -> None:
 
 
 def run(
-    folder: Path, config: dict, tests: dict[str, list], minutes: float | None, about: dict, steps: int = 0
+    folder: Path, config: dict, tests: dict[str, list], minutes: float | None, about: dict, steps: int = 0,
+    derive: dict | None = None, detail: bool = False,
 ) -> dict:  # fmt: skip
     """Train for `minutes`, freeze, test every set of `tests` on full grids; the result, also in folder/result.json.
 
     tests  {name of the set: systems}; about: what describes this run, kept in the result.
     steps  train for so many steps instead; minutes is then None
+    derive  {name of a set: what its test compares besides, a `derived.Wanted`}
+    detail  keep the densities of the tests, as `dcharge test --detail` with folder/<name of the set> as prefix
     """
     from dcharge.config import normalize
     from dcharge.evaluate import test
@@ -232,7 +235,10 @@ def run(
     trainer.folder = folder
     trainer.run()
     frozen = freeze(folder, folder / "frozen.pth")
-    reports = {name: test([frozen], paths(systems), **surroundings(systems)) for name, systems in tests.items()}
+    reports = {}
+    for name, systems in tests.items():
+        more = {"derive": (derive or {}).get(name), "prefix": folder / name if detail else None}
+        reports[name] = test([frozen], paths(systems), **surroundings(systems), **more)
     result = {
         **about,
         "minutes": minutes,
@@ -244,7 +250,8 @@ def run(
         "n_train_points": len(trainer.samples),
         "threads": threads(),
         "tests": {
-            k: {key: r[key] for key in ("pooled", "baseline", "frames")} | {"largest_density": largest(tests[k])}
+            k: {key: r[key] for key in ("pooled", "baseline", "frames", "derived") if key in r}
+            | {"largest_density": largest(tests[k])}
             for k, r in reports.items()
         },
     }

@@ -227,6 +227,80 @@ def test_toys(tmp_path):
     assert start("toys/run.py", *options, "--elements", "O", "N").count("done before") == len(results)
 
 
+@pytest.fixture(scope="module")
+def transfer_data(tmp_path_factory):
+    """Crystals with far atoms, those that test the transfer with near ones; molecules in vacuum."""
+    folder = tmp_path_factory.mktemp("transfer")
+    splits = {
+        "quartz": {"train": ["a", "b"], "valid": [], "test": ["c"]},
+        "molecules": {"train": ["a", "b"], "valid": ["c"], "test": ["d"]},
+        "polyethylene": {"train": [], "test": ["e"]},
+    }
+    (folder / "splits.json").write_text(json.dumps(splits))
+    frames = {
+        "quartz": ("abc", [14, 8, 14, 8], {}),
+        "transfer": (["sio2_vac_00", "cris_00", "cris_01"], [14, 8, 8], {"edges": (4, 4, 6), "shape": (8, 8, 12)}),
+        "molecules": ("abcd", [6, 1], {"edges": (9, 9, 8), "shape": (18, 18, 16), "shift": (2, 2, 3)}),
+        "polyethylene": ("e", [6, 1, 6, 1], {}),
+    }
+    for system, (names, numbers, options) in frames.items():
+        (folder / system).mkdir()
+        for seed, name in enumerate(names):
+            dcharge.write(made_density(numbers, seed, **options), folder / system / f"{name}.cube.gz")
+    index = [{"frame": f"{n}.cube.gz", "poisson_periodic": "NONE"} for n in "abcd"]
+    (folder / "molecules/index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_transfer(transfer_data, tmp_path):
+    """Two sizes of one training set; errors of every set and environment; the second call repeats nothing."""
+    options = ["--data", transfer_data, "--minutes", 0.005, "--batch", 32, "--out", tmp_path]
+    crystal = [*options, "--cases", "quartz", "--families", "deep_charge", "--counts", 100, 300]
+    start("transfer/run.py", *crystal)
+    assert start("transfer/run.py", *crystal).count("done before") == 2
+    text = start("transfer/run.py", *options, "--cases", "molecules", "--points", 100)
+    results = json.loads((tmp_path / "transfer.json").read_text())
+    assert [(r["case"], r["family"], r["n_train_points"]) for r in results] == [
+        ("molecules", "cgcnn", 200),
+        ("quartz", "deep_charge", 100),
+        ("quartz", "deep_charge", 300),
+    ]
+    molecules, _, quartz = results
+    assert list(quartz["tests"]) == list(quartz["coverage"]) == ["quartz", "vacancy", "cristobalite"]
+    assert len(quartz["tests"]["cristobalite"]["frames"]) == 2
+    for r in results:
+        for key, tested in r["tests"].items():
+            found = r["coverage"][key]
+            shares = [row["nmae_share_percent"] or 0 for rows in found["species"].values() for row in rows]
+            assert sum(shares) == pytest.approx(tested["pooled"]["nmae_percent"], rel=1e-4)
+            if key == "molecules":  # isolated: no Fourier derivatives
+                assert "derived" not in tested and found["near_percent"] is None
+            else:
+                assert tested["derived"]["laplacian"]["r2"] < 1 and 0 < found["near_percent"] <= 100
+    absent = [found["absent_percent"] for found in quartz["coverage"].values()]
+    assert absent == pytest.approx([0, 200 / 3, 200 / 3])  # silicon and an oxygen are bonded there
+    assert molecules["tests"]["polyethylene"]["derived"]["baseline"]["density"]["r2"] <= 1
+    assert "| quartz | vacancy | deep_charge | 300 |" in text and "| quartz | cristobalite | O Si1 (absent) |" in text
+    runs = tmp_path / "runs"
+    assert not list(runs.glob("*/*.npz")) and (runs / "quartz-deep_charge-300/coverage-vacancy.png").is_file()
+    assert (tmp_path / "transfer.png").stat().st_size > 1000
+
+
+def test_where_the_laplacian_is_wrong():
+    """Squared errors of the Laplacian of a Gaussian beside an atom, within 0.7 Angstrom of it and in all."""
+    edge, n, sigma = 6.0, 48, 0.4
+    rho = made_density([8], 0, shape=(n, n, n), edges=(edge,) * 3)
+    d = rho.points() - rho.structure.positions
+    r = np.linalg.norm(d - edge * np.round(d / edge), axis=1)
+    error = np.exp(-((r / sigma) ** 2) / 2)
+    square = ((r**2 / sigma**4 - 3 / sigma**2) * error) ** 2 * rho.grid.dv
+    module = loaded("transfer/run.py")
+    parts = np.array_split(np.arange(n**3), 3)
+    near, whole = module.laplacian_squares(rho, (rho.total + error.reshape(rho.grid.shape))[None], parts)
+    assert near == pytest.approx(square[r < module.NEAR].sum(), rel=1e-3)
+    assert whole == pytest.approx(square.sum(), rel=1e-3) and near < 0.95 * whole
+
+
 def test_samplers(data, tmp_path):
     """Three ways to choose points, two families; the second call repeats nothing."""
     options = ["--data", data, "--minutes", 0.005, "--batch", 64, "--systems", "almg", "--out", tmp_path]

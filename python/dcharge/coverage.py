@@ -210,7 +210,8 @@ def coverage(
         check_frame(density, predictor.model.config["target"], predictor.model.type_map)
         if not isinstance(density, Density):
             raise InputError(f"{frame.name}: free points fill no space; a density on a grid expected")
-        _add_errors(found.errors, predictor, density, environments(density.structure, scale))
+        tiles = track_points(predictor.tiles(density.structure, density.grid), density.grid.n_points)
+        add_errors(found.errors, density, environments(density.structure, scale), tiles)
     for line in found.table():
         print(line)
     for path in (*numbers, *pictures):  # a picture that fails leaves the numbers
@@ -233,14 +234,19 @@ def _check(found: Coverage) -> None:
         log.warning(f"training lacks {', '.join(unknown)} altogether: a model of it knows no such atom")
 
 
-def _add_errors(errors: dict, predictor, density: Density, found: list[str]) -> None:
-    """Add |error| and |reference| dV of one frame to the environment of the atom that each point is nearest to."""
+def add_errors(errors: dict, density: Density, found: list[str], tiles) -> None:
+    """Add |error| and |reference| dV of one frame to the environment of the atom that each point is nearest to.
+
+    errors   {(symbol, environment): Error}, changed; density: the reference; found: environment of every atom
+    tiles    (index [n], rho [1, n] e/Angstrom^3, ...) of the prediction, together every grid point once, as
+             `Predictor.tiles` yields them
+    """
     keys = list(zip(density.structure.symbols, found, strict=True))
     names = sorted(set(keys))
     number = np.array([names.index(key) for key in keys])
     nuclei, grid = Nuclei(density.structure), density.grid
     sums = np.zeros((2, len(names)))
-    for index, rho, *_ in track_points(predictor.tiles(density.structure, grid), grid.n_points):
+    for index, rho, *_ in tiles:
         truth = density.values_at(index)[0].astype(np.float64)
         of = number[nuclei.nearest(grid.points(index))[1]]
         for k, values in enumerate((np.abs(rho[0] - truth), np.abs(truth))):
