@@ -43,7 +43,8 @@ FAMILIES = {
     "fireann": ({"type": "fireann"}, {"frames_per_batch": 2, "start_lr": 1e-2, "optimizer": {"type": "adamw"}}),
     "painn": ({"type": "painn"}, DEEPDFT | {"start_lr": 2e-3}),
     "schnet": ({"type": "schnet", "n_features": 64, "n_layers": 3}, DEEPDFT | {"start_lr": 3e-3}),
-    "cgcnn": ({"type": "cgcnn"}, {"batch_size": 256, "start_lr": 1e-3}),
+    # small batches: the steps that fit into minutes count (docs/transfer.md)
+    "cgcnn": ({"type": "cgcnn"}, {"batch_size": 32, "start_lr": 1e-3}),
 }
 
 

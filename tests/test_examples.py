@@ -258,12 +258,12 @@ def test_transfer(transfer_data, tmp_path):
     crystal = [*options, "--cases", "quartz", "--families", "deep_charge", "--counts", 100, 300]
     start("transfer/run.py", *crystal)
     assert start("transfer/run.py", *crystal).count("done before") == 2
-    text = start("transfer/run.py", *options, "--cases", "molecules", "--points", 100)
+    text = start("transfer/run.py", *options, "--cases", "molecules", "--points", 100, "--bare")
     results = json.loads((tmp_path / "transfer.json").read_text())
-    assert [(r["case"], r["family"], r["n_train_points"]) for r in results] == [
-        ("molecules", "cgcnn", 200),
-        ("quartz", "deep_charge", 100),
-        ("quartz", "deep_charge", 300),
+    assert [(r["case"], r["family"], r["bare"], r["n_train_points"]) for r in results] == [
+        ("molecules", "cgcnn", True, 200),
+        ("quartz", "deep_charge", False, 100),
+        ("quartz", "deep_charge", False, 300),
     ]
     molecules, _, quartz = results
     assert list(quartz["tests"]) == list(quartz["coverage"]) == ["quartz", "vacancy", "cristobalite"]
@@ -279,7 +279,8 @@ def test_transfer(transfer_data, tmp_path):
                 assert tested["derived"]["laplacian"]["r2"] < 1 and 0 < found["near_percent"] <= 100
     absent = [found["absent_percent"] for found in quartz["coverage"].values()]
     assert absent == pytest.approx([0, 200 / 3, 200 / 3])  # silicon and an oxygen are bonded there
-    assert molecules["tests"]["polyethylene"]["derived"]["baseline"]["density"]["r2"] <= 1
+    assert molecules["tests"]["polyethylene"]["derived"]["baseline"] is None
+    assert quartz["tests"]["vacancy"]["derived"]["baseline"]["density"]["r2"] <= 1
     assert "| quartz | vacancy | deep_charge | 300 |" in text and "| quartz | cristobalite | O Si1 (absent) |" in text
     runs = tmp_path / "runs"
     assert not list(runs.glob("*/*.npz")) and (runs / "quartz-deep_charge-300/coverage-vacancy.png").is_file()

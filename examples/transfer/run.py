@@ -1,7 +1,7 @@
 """Transferability: models trained on one system, tested on others that they have never seen, as in Gong et al. 2019.
 
     python examples/transfer/run.py --data DIR [--minutes 2] [--cases quartz ...] [--families cgcnn ...]
-                                    [--counts 1000 4000 16000]
+                                    [--bare] [--counts 1000 4000 16000]
 
 DIR as in examples/study.py, with a folder transfer of densities that belong to no split. A model of each family learns
 the training frames of a system and predicts its test frames and
@@ -12,8 +12,9 @@ the training frames of a system and predicts its test frames and
     polyethylene  polyethylene without one C and H, trans-polyacetylene
 
 Errors of the density, its gradient and its Laplacian on full grids, as `dcharge test --gradient --laplacian`, and of
-every coordination environment, as `dcharge coverage -m`. --counts: trainings with so many points in all. Restartable:
-every finished training is one JSON file. At the end: transfer.json, transfer.md and transfer.png of all in OUT.
+every coordination environment, as `dcharge coverage -m`. --bare: without baseline, as in the paper; --counts: trainings
+with so many points in all. Restartable: every finished training is one JSON file. At the end: transfer.json,
+transfer.md and transfer.png of all in OUT.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ BLOCK = 100_000  # grid points whose nearest atoms are looked up at once
 
 def name(run: dict) -> str:
     """Folder of a training."""
-    return f"{run['case']}-{run['family']}" + (f"-{run['points']}" if run["points"] else "")
+    return f"{run['case']}-{run['family']}{'-bare' * run['bare']}" + (f"-{run['points']}" if run["points"] else "")
+
+
+def label(run: dict) -> str:
+    """The family of a training in tables and pictures."""
+    return f"{run['family']}{', bare' * run['bare']}"
 
 
 def test_sets(case: str, data: study.Data) -> dict[str, list]:
@@ -68,6 +74,7 @@ def train(run: dict, data: study.Data, args) -> dict:
     tests, folder = test_sets(case, data), args.out / "runs" / name(run)
     entries, valid = data.systems(case, split["train"]), data.systems(case, split.get("valid", []))
     model, settings = study.FAMILIES[run["family"]]
+    model = model | ({"baseline": {"type": "none"}} if run["bare"] else {})
     settings = settings | study.given(args)
     if run["points"]:
         settings |= {"points_per_frame": -(-run["points"] // len(entries))}
@@ -150,7 +157,7 @@ def table(results: list[dict]) -> str:
     ]
     for r in results:
         for key, test in r["tests"].items():
-            first = [r["case"], "own test frames" if key == r["case"] else key, r["family"], str(r["n_train_points"])]
+            first = [r["case"], "own test frames" if key == r["case"] else key, label(r), str(r["n_train_points"])]
             more = r["coverage"][key]
             last = [study.cell(more["near_percent"], ".0f"), study.cell(more["absent_percent"], ".1f")]
             derived = test.get("derived", {})
@@ -177,7 +184,7 @@ def squared(r2: float | None) -> str:
 
 def environments_table(results: list[dict]) -> list[str]:
     """Markdown: NMAE of the points nearest to atoms of an environment, for the other sets, a column per family."""
-    families = list(dict.fromkeys(r["family"] for r in results))
+    families = list(dict.fromkeys(map(label, results)))
     lines = ["NMAE (%) of the points nearest to atoms of an environment, and its share of the NMAE of all points.", ""]
     head = ["trained on", "test set", "atom", "in training %", "in test %"]
     head += [f"{family}{word}" for family in families for word in ("", ", share")]
@@ -200,10 +207,10 @@ def environments_table(results: list[dict]) -> list[str]:
 
 
 def most_points(results: list[dict]) -> dict[tuple, dict]:
-    """{(case, family): the training with the most points}"""
+    """{(case, label): the training with the most points}"""
     out: dict[tuple, dict] = {}
     for r in sorted(results, key=lambda r: r["n_train_points"]):
-        out[r["case"], r["family"]] = r
+        out[r["case"], label(r)] = r
     return out
 
 
@@ -213,7 +220,7 @@ def draw(results: list[dict], path: Path) -> None:
     if plt is None or not results:
         return
     best, curves = most_points(results), several(results)
-    families = list(dict.fromkeys(r["family"] for r in results))
+    families = list(dict.fromkeys(map(label, results)))
     sets = [(case, key) for case in CASES for key in (case, *CASES[case]) if any(c == case for c, _ in best)]
     columns = 2 + bool(curves)
     size = (4.2 * columns, max(2.6, 0.34 * len(sets) + 1.1))
@@ -223,8 +230,9 @@ def draw(results: list[dict], path: Path) -> None:
             height, colour = [sets.index((case, key)) for key in r["tests"]], f"C{families.index(family)}"
             found = [test.get("derived", {}) for test in r["tests"].values()]
             ax.plot([lost(d, what) for d in found], height, "o", color=colour, label=family)
-            base = [lost(d.get("baseline") or {}, what) for d in found]
-            ax.plot(base, height, "x", color=colour, alpha=0.5, label=f"{family}, baseline alone")
+            if not r["bare"]:
+                base = [lost(d.get("baseline") or {}, what) for d in found]
+                ax.plot(base, height, "x", color=colour, alpha=0.5, label=f"{family}, baseline alone")
         ax.axvline(1 - LEVEL, color="black", linewidth=0.8, linestyle=":")
         ax.set(xscale="log", xlabel=f"1 - R2 of the {'Laplacian' if what == 'laplacian' else what}")
         ax.set_yticks(range(len(sets)), [c if c == k else f"{c} → {k}" for c, k in sets])
@@ -237,8 +245,8 @@ def draw(results: list[dict], path: Path) -> None:
     for (case, family), rs in curves.items():
         for k, key in enumerate(rs[0]["tests"]):
             line = [(r["n_train_points"], r["tests"][key]["pooled"]["nmae_percent"]) for r in rs]
-            label = f"{case} → {key}, {family}" if key != case else f"{case}, {family}"
-            axes[2].plot(*zip(*line, strict=True), "os^v"[k % 4] + "-", label=label)
+            words = f"{case} → {key}, {family}" if key != case else f"{case}, {family}"
+            axes[2].plot(*zip(*line, strict=True), "os^v"[k % 4] + "-", label=words)
     if curves:
         axes[2].set(xlabel="training points", ylabel="NMAE, %", xscale="log", yscale="log")
         axes[2].grid(True, which="both", linewidth=0.3)
@@ -254,10 +262,10 @@ def lost(derived: dict, what: str) -> float:
 
 
 def several(results: list[dict]) -> dict[tuple, list[dict]]:
-    """{(case, family): trainings by number of points} where there are at least two."""
+    """{(case, label): trainings by number of points} where there are at least two."""
     out: dict[tuple, list[dict]] = {}
     for r in sorted(results, key=lambda r: r["n_train_points"]):
-        out.setdefault((r["case"], r["family"]), []).append(r)
+        out.setdefault((r["case"], label(r)), []).append(r)
     return {key: rs for key, rs in out.items() if len(rs) > 1}
 
 
@@ -266,7 +274,8 @@ def all_results(out: Path) -> list[dict]:
     found = [json.loads(path.read_text()) for path in (out / "runs").glob("*/result.json")]
     cases, families = list(CASES), list(study.FAMILIES)
     found = [r for r in found if "coverage" in r]
-    return sorted(found, key=lambda r: (cases.index(r["case"]), families.index(r["family"]), r["n_train_points"]))
+    order = {"case": cases, "family": families, "bare": [False, True]}
+    return sorted(found, key=lambda r: (*(known.index(r[key]) for key, known in order.items()), r["n_train_points"]))
 
 
 def work(args, data: study.Data, failures: list) -> None:
@@ -276,7 +285,7 @@ def work(args, data: study.Data, failures: list) -> None:
             raise SystemExit(f"{case}: not in {data.folder / 'splits.json'}; --cases chooses others")
         for family in args.families:
             for points in args.counts or [0]:
-                run = {"case": case, "family": family, "points": points}
+                run = {"case": case, "family": family, "bare": args.bare, "points": points}
                 study.attempt(args.out / "runs" / name(run), failures, partial(train, run, data, args))
     results = all_results(args.out)
     study.tell(args.out, "transfer", results, table(results))
@@ -288,6 +297,7 @@ def main() -> int:
     parser = study.parser(__doc__.splitlines()[0], 2.0, HERE / "results")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help=f"of {', '.join(CASES)} (default: all)")
     parser.add_argument("--families", nargs="+", choices=study.FAMILIES, default=["cgcnn"], metavar="NAME")
+    parser.add_argument("--bare", action="store_true", help="without baseline, as in the paper")
     parser.add_argument(
         "--counts", nargs="+", type=int, metavar="N", help="trainings with so many points in all, instead of --points"
     )
