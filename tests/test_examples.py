@@ -277,6 +277,7 @@ def test_transfer(transfer_data, tmp_path):
                 assert "derived" not in tested and found["near_percent"] is None
             else:
                 assert tested["derived"]["laplacian"]["r2"] < 1 and 0 < found["near_percent"] <= 100
+                assert found["long_r2"] <= 1 and 0 <= found["short_percent"] <= 100
     absent = [found["absent_percent"] for found in quartz["coverage"].values()]
     assert absent == pytest.approx([0, 200 / 3, 200 / 3])  # silicon and an oxygen are bonded there
     assert molecules["tests"]["polyethylene"]["derived"]["baseline"] is None
@@ -288,7 +289,7 @@ def test_transfer(transfer_data, tmp_path):
 
 
 def test_where_the_laplacian_is_wrong():
-    """Squared errors of the Laplacian of a Gaussian beside an atom, within 0.7 Angstrom of it and in all."""
+    """Squared error of a Laplacian: of a Gaussian within 0.7 Angstrom of its atom, of short waves all."""
     edge, n, sigma = 6.0, 48, 0.4
     rho = made_density([8], 0, shape=(n, n, n), edges=(edge,) * 3)
     d = rho.points() - rho.structure.positions
@@ -297,9 +298,18 @@ def test_where_the_laplacian_is_wrong():
     square = ((r**2 / sigma**4 - 3 / sigma**2) * error) ** 2 * rho.grid.dv
     module = loaded("transfer/run.py")
     parts = np.array_split(np.arange(n**3), 3)
-    near, whole = module.laplacian_squares(rho, (rho.total + error.reshape(rho.grid.shape))[None], parts)
+
+    def squares(error):
+        return module.laplacian_squares(rho, (rho.total + error.reshape(rho.grid.shape))[None], parts)
+
+    near, short, whole, reference = squares(error)
     assert near == pytest.approx(square[r < module.NEAR].sum(), rel=1e-3)
-    assert whole == pytest.approx(square.sum(), rel=1e-3) and near < 0.95 * whole
+    assert whole == pytest.approx(square.sum(), rel=1e-3) and near < 0.95 * whole and short < 1e-3 * whole
+    for waves, share in ((15, 0), (17, 1)):  # of 3.2 and 2.8 grid spacings
+        k = 2 * np.pi * waves / edge
+        _, short, whole, same = squares(np.cos(k * rho.points()[:, 1]))
+        assert whole == pytest.approx(k**4 / 2 * edge**3) and short == pytest.approx(share * whole, abs=1e-9 * whole)
+        assert same == pytest.approx(reference)
 
 
 def test_samplers(data, tmp_path):

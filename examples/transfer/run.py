@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ CASES = {
     },
 }
 NEAR = 0.7  # Angstrom: where the squared error of the Laplacian is counted as "near nuclei"
+SHORT = 3.0  # grid spacings: shorter waves are hardly in the references, and jumps of a prediction are mostly there
 LEVEL = 0.95  # R2 of all test structures of the paper, density and Laplacian
 BLOCK = 100_000  # grid points whose nearest atoms are looked up at once
 
@@ -101,15 +103,16 @@ def periodic(systems: list[dict]) -> bool:
 def covered(folder: Path, key: str, entries: list[dict], systems: list[dict], tested: dict) -> dict:
     """Coverage of a test set by the training frames, with the errors of the densities that its test has written.
 
-    The JSON of `dcharge coverage` and "near_percent", the share (%) of the Laplacian's squared error near nuclei (None
-    without Laplacian). Also folder/coverage-<key>.png.
+    The JSON of `dcharge coverage`; of the Laplacian (None without) "near_percent", the share (%) of its squared error
+    within NEAR of a nucleus, "short_percent", that of waves shorter than SHORT, and "long_r2", R2 without these waves.
+    Also folder/coverage-<key>.png.
     """
     from dcharge.coverage import BONDED, Coverage, Seen, add_errors, environments, write
     from dcharge.dataset import system_frames
     from dcharge.evaluate import detail_path
     from dcharge.io import read_structures
 
-    found, squares, written = Coverage(Seen(), Seen(), BONDED), np.zeros(2), set()
+    found, squares, written = Coverage(Seen(), Seen(), BONDED), np.zeros(4), set()
     for entry in entries:
         for _, structure in read_structures(entry["path"], pbc=entry.get("pbc")):
             found.train.add(structure, environments(structure))
@@ -127,30 +130,45 @@ def covered(folder: Path, key: str, entries: list[dict], systems: list[dict], te
         study.say(line)
     if study.pyplot():
         write(found, folder / f"coverage-{key}.png")
-    return found.as_json() | {"near_percent": 100 * squares[0] / squares[1] if squares[1] else None}
+    near, short, whole, long_reference = squares.tolist()
+    if not whole:
+        return found.as_json() | {"near_percent": None, "short_percent": None, "long_r2": None}
+    waves = {"short_percent": 100 * short / whole, "long_r2": 1 - (whole - short) / long_reference}
+    return found.as_json() | {"near_percent": 100 * near / whole} | waves
 
 
 def laplacian_squares(reference, predicted, parts) -> np.ndarray:
-    """Squared error of a frame's Laplacian, summed [2] over the points within NEAR of a nucleus and over all."""
+    """Squared error of a frame's Laplacian: within NEAR of a nucleus, of short waves, of all; reference of long waves.
+
+    predicted # [1, n1, n2, n3] e/Angstrom^3; parts: indices of all points in blocks. Short waves have less than SHORT
+    grid spacings along an axis.
+    """
     from dcharge.analysis.differential import gradient_and_laplacian
-    from dcharge.density import Density
     from dcharge.nuclei import Nuclei
 
-    nuclei = Nuclei(reference.structure)
-    error = Density(reference.structure, reference.grid, predicted[0] - reference.total)
-    square = gradient_and_laplacian(error, ("laplacian",))["laplacian"].ravel() ** 2
-    near = [nuclei.nearest(reference.grid.points(index))[0] < NEAR for index in parts]
-    return reference.grid.dv * np.array([square[np.concatenate(near)].sum(), square.sum()])
+    grid, nuclei = reference.grid, Nuclei(reference.structure)
+    truth, found = (
+        gradient_and_laplacian(density, ("laplacian",))["laplacian"]
+        for density in (reference, replace(reference, values=predicted))
+    )
+    square = (found - truth).ravel() ** 2
+    near = np.concatenate([nuclei.nearest(grid.points(index))[0] < NEAR for index in parts])
+    frequency = np.meshgrid(*map(np.fft.fftfreq, grid.shape), indexing="ij", sparse=True)
+    short = np.maximum.reduce(np.broadcast_arrays(*map(np.abs, frequency))) > 1 / SHORT
+    # Parseval: the sum over waves is that over points
+    error, reference = (np.abs(np.fft.fftn(x)) ** 2 / grid.n_points for x in (found - truth, truth))
+    return grid.dv * np.array([square[near].sum(), error[short].sum(), square.sum(), reference[~short].sum()])
 
 
 def table(results: list[dict]) -> str:
     """Markdown: errors of every test set, the baseline alone beneath, then those of the environments."""
     head = ["trained on", "test set", "family", "points", "NMAE %", "RMSE", "R2", "R2 grad", "RMSE Lap", "R2 Lap"]
-    head += ["near nuclei %", "absent %", "minutes"]
+    head += ["long waves", "near nuclei %", "absent %", "steps", "minutes"]
     lines = [
         "Full grids of unseen frames. RMSE in e/Angstrom^3, of the Laplacian in e/Angstrom^5; R2 = 1 - SSE/SST, bold "
-        f"below {LEVEL:g}; near nuclei: share of the Laplacian's squared error within {NEAR:g} Angstrom of one; "
-        "absent: atoms in environments that no training frame has.",
+        f"below {LEVEL:g}; long waves: R2 of the Laplacian without waves shorter than {SHORT:g} grid spacings; near "
+        f"nuclei: share of its squared error within {NEAR:g} Angstrom of one; absent: atoms in environments that no "
+        "training frame has.",
         "",
         "| " + " | ".join(head) + " |",
         "|---|---|---|" + "---:|" * (len(head) - 3),
@@ -159,12 +177,13 @@ def table(results: list[dict]) -> str:
         for key, test in r["tests"].items():
             first = [r["case"], "own test frames" if key == r["case"] else key, label(r), str(r["n_train_points"])]
             more = r["coverage"][key]
-            last = [study.cell(more["near_percent"], ".0f"), study.cell(more["absent_percent"], ".1f")]
+            last = [squared(more["long_r2"]), study.cell(more["near_percent"], ".0f")]
+            last += [study.cell(more["absent_percent"], ".1f"), str(r["steps"]), f"{r['trained_minutes']:.2g}"]
             derived = test.get("derived", {})
-            lines.append(row(first, test["pooled"], derived, [*last, f"{r['trained_minutes']:.2g}"]))
+            lines.append(row(first, test["pooled"], derived, last))
             if test["baseline"]:
                 first = ["", "", "baseline alone", ""]
-                lines.append(row(first, test["baseline"], derived.get("baseline") or {}, [""] * 3))
+                lines.append(row(first, test["baseline"], derived.get("baseline") or {}, [""] * 5))
     return "\n".join([*lines, "", *environments_table(results)]) + "\n"
 
 
