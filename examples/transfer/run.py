@@ -247,15 +247,16 @@ def draw(results: list[dict], path: Path) -> None:
     for ax, what in zip(axes, ("density", "laplacian"), strict=False):
         for (case, family), r in best.items():
             height, colour = [sets.index((case, key)) for key in r["tests"]], f"C{families.index(family)}"
-            found = [test.get("derived", {}) for test in r["tests"].values()]
-            ax.plot([lost(d, what) for d in found], height, "o", color=colour, label=family)
+            tests = r["tests"].values()
+            ax.plot([lost(test, what) for test in tests], height, "o", color=colour, label=family)
             if not r["bare"]:
-                base = [lost(d.get("baseline") or {}, what) for d in found]
+                base = [lost(test, what, "baseline") for test in tests]
                 ax.plot(base, height, "x", color=colour, alpha=0.5, label=f"{family}, baseline alone")
         ax.axvline(1 - LEVEL, color="black", linewidth=0.8, linestyle=":")
         ax.set(xscale="log", xlabel=f"1 - R2 of the {'Laplacian' if what == 'laplacian' else what}")
+        ax.xaxis.set_minor_formatter("")
         ax.set_yticks(range(len(sets)), [c if c == k else f"{c} → {k}" for c, k in sets])
-        ax.invert_yaxis()
+        ax.set_ylim(len(sets) - 0.5, -0.5)
         ax.grid(True, axis="x", which="both", linewidth=0.3)
     axes[1].tick_params(labelleft=False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -274,10 +275,14 @@ def draw(results: list[dict], path: Path) -> None:
     plt.close(figure)
 
 
-def lost(derived: dict, what: str) -> float:
-    """1 - R2, nan where it is not known."""
-    r2 = derived.get(what, {}).get("r2")
-    return float("nan") if r2 is None else 1 - r2
+def lost(test: dict, what: str, who: str = "pooled") -> float:
+    """1 - R2 of a test's "density" or "laplacian", of the model or the "baseline"; nan where it is not known."""
+    if what == "density":
+        found = test[who]
+    else:
+        derived = test.get("derived", {})
+        found = ((derived.get("baseline") or {}) if who == "baseline" else derived).get(what)
+    return 1 - found["r2"] if found else float("nan")
 
 
 def several(results: list[dict]) -> dict[tuple, list[dict]]:
