@@ -104,15 +104,15 @@ def covered(folder: Path, key: str, entries: list[dict], systems: list[dict], te
     """Coverage of a test set by the training frames, with the errors of the densities that its test has written.
 
     The JSON of `dcharge coverage`; of the Laplacian (None without) "near_percent", the share (%) of its squared error
-    within NEAR of a nucleus, "short_percent", that of waves shorter than SHORT, and "long_r2", R2 without these waves.
-    Also folder/coverage-<key>.png.
+    within NEAR of a nucleus, "short_percent", that of waves shorter than SHORT, "short_reference_percent", what of the
+    reference's squares they are, and "long_r2", R2 without these waves. Also folder/coverage-<key>.png.
     """
     from dcharge.coverage import BONDED, Coverage, Seen, add_errors, environments, write
     from dcharge.dataset import system_frames
     from dcharge.evaluate import detail_path
     from dcharge.io import read_structures
 
-    found, squares, written = Coverage(Seen(), Seen(), BONDED), np.zeros(4), set()
+    found, squares, written = Coverage(Seen(), Seen(), BONDED), np.zeros(5), set()
     for entry in entries:
         for _, structure in read_structures(entry["path"], pbc=entry.get("pbc")):
             found.train.add(structure, environments(structure))
@@ -130,18 +130,25 @@ def covered(folder: Path, key: str, entries: list[dict], systems: list[dict], te
         study.say(line)
     if study.pyplot():
         write(found, folder / f"coverage-{key}.png")
-    near, short, whole, long_reference = squares.tolist()
-    if not whole:
-        return found.as_json() | {"near_percent": None, "short_percent": None, "long_r2": None}
-    waves = {"short_percent": 100 * short / whole, "long_r2": 1 - (whole - short) / long_reference}
-    return found.as_json() | {"near_percent": 100 * near / whole} | waves
+    near, short, whole, short_reference, reference = squares.tolist()
+    waves = (
+        {
+            "near_percent": 100 * near / whole,
+            "short_percent": 100 * short / whole,
+            "short_reference_percent": 100 * short_reference / reference,
+            "long_r2": 1 - (whole - short) / (reference - short_reference),
+        }
+        if whole
+        else dict.fromkeys(("near_percent", "short_percent", "short_reference_percent", "long_r2"))
+    )
+    return found.as_json() | waves
 
 
 def laplacian_squares(reference, predicted, parts) -> np.ndarray:
-    """Squared error of a frame's Laplacian: within NEAR of a nucleus, of short waves, of all; reference of long waves.
+    """Squares of a frame's Laplacian [5]: of the error near nuclei, in short waves, all; of the reference short, all.
 
-    predicted # [1, n1, n2, n3] e/Angstrom^3; parts: indices of all points in blocks. Short waves have less than SHORT
-    grid spacings along an axis.
+    predicted # [1, n1, n2, n3] e/Angstrom^3; parts: indices of all points in blocks. Near is within NEAR of a nucleus;
+    short waves have less than SHORT grid spacings along an axis.
     """
     from dcharge.analysis.differential import gradient_and_laplacian
     from dcharge.nuclei import Nuclei
@@ -157,18 +164,19 @@ def laplacian_squares(reference, predicted, parts) -> np.ndarray:
     short = np.maximum.reduce(np.broadcast_arrays(*map(np.abs, frequency))) > 1 / SHORT
     # Parseval: the sum over waves is that over points
     error, reference = (np.abs(np.fft.fftn(x)) ** 2 / grid.n_points for x in (found - truth, truth))
-    return grid.dv * np.array([square[near].sum(), error[short].sum(), square.sum(), reference[~short].sum()])
+    sums = [square[near].sum(), error[short].sum(), square.sum(), reference[short].sum(), reference.sum()]
+    return grid.dv * np.array(sums)
 
 
 def table(results: list[dict]) -> str:
     """Markdown: errors of every test set, the baseline alone beneath, then those of the environments."""
     head = ["trained on", "test set", "family", "points", "NMAE %", "RMSE", "R2", "R2 grad", "RMSE Lap", "R2 Lap"]
-    head += ["long waves", "near nuclei %", "absent %", "steps", "minutes"]
+    head += ["long waves", "short waves %", "near nuclei %", "absent %", "steps", "minutes"]
     lines = [
         "Full grids of unseen frames. RMSE in e/Angstrom^3, of the Laplacian in e/Angstrom^5; R2 = 1 - SSE/SST, bold "
-        f"below {LEVEL:g}; long waves: R2 of the Laplacian without waves shorter than {SHORT:g} grid spacings; near "
-        f"nuclei: share of its squared error within {NEAR:g} Angstrom of one; absent: atoms in environments that no "
-        "training frame has.",
+        f"below {LEVEL:g}; long waves: R2 of the Laplacian without waves shorter than {SHORT:g} grid spacings; short "
+        "waves: their share of its squared error / of the reference's squares; near nuclei: share of the squared "
+        f"error within {NEAR:g} Angstrom of one; absent: atoms in environments that no training frame has.",
         "",
         "| " + " | ".join(head) + " |",
         "|---|---|---|" + "---:|" * (len(head) - 3),
@@ -177,13 +185,14 @@ def table(results: list[dict]) -> str:
         for key, test in r["tests"].items():
             first = [r["case"], "own test frames" if key == r["case"] else key, label(r), str(r["n_train_points"])]
             more = r["coverage"][key]
-            last = [squared(more["long_r2"]), study.cell(more["near_percent"], ".0f")]
+            shares = " / ".join(study.cell(more[f"short_{word}percent"], ".0f") for word in ("", "reference_"))
+            last = [squared(more["long_r2"]), shares, study.cell(more["near_percent"], ".0f")]
             last += [study.cell(more["absent_percent"], ".1f"), str(r["steps"]), f"{r['trained_minutes']:.2g}"]
             derived = test.get("derived", {})
             lines.append(row(first, test["pooled"], derived, last))
             if test["baseline"]:
                 first = ["", "", "baseline alone", ""]
-                lines.append(row(first, test["baseline"], derived.get("baseline") or {}, [""] * 5))
+                lines.append(row(first, test["baseline"], derived.get("baseline") or {}, [""] * 6))
     return "\n".join([*lines, "", *environments_table(results)]) + "\n"
 
 
