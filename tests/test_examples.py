@@ -255,7 +255,7 @@ def transfer_data(tmp_path_factory):
 def test_transfer(transfer_data, tmp_path):
     """Two sizes of one training set; errors of every set and environment; the second call repeats nothing."""
     options = ["--data", transfer_data, "--minutes", 0.005, "--batch", 32, "--out", tmp_path]
-    crystal = [*options, "--cases", "quartz", "--families", "deep_charge", "--counts", 100, 300]
+    crystal = [*options, "--cases", "quartz", "--families", "deep_charge", "--counts", 100, 300, "--steps", 3]
     start("transfer/run.py", *crystal)
     assert start("transfer/run.py", *crystal).count("done before") == 2
     text = start("transfer/run.py", *options, "--cases", "molecules", "--points", 100, "--bare")
@@ -284,7 +284,7 @@ def test_transfer(transfer_data, tmp_path):
     assert quartz["tests"]["vacancy"]["derived"]["baseline"]["density"]["r2"] <= 1
     assert "| quartz | vacancy | deep_charge | 300 |" in text and "| quartz | cristobalite | O Si1 (absent) |" in text
     runs = tmp_path / "runs"
-    assert not list(runs.glob("*/*.npz")) and (runs / "quartz-deep_charge-300/coverage-vacancy.png").is_file()
+    assert not list(runs.glob("*/*.npz")) and (runs / "quartz-deep_charge-300-3steps/coverage-vacancy.png").is_file()
     assert (tmp_path / "transfer.png").stat().st_size > 1000
 
 

@@ -1,7 +1,7 @@
 """Transferability: models trained on one system, tested on others that they have never seen, as in Gong et al. 2019.
 
     python examples/transfer/run.py --data DIR [--minutes 2] [--cases quartz ...] [--families cgcnn ...]
-                                    [--bare] [--counts 1000 4000 16000]
+                                    [--bare] [--counts 1000 4000 16000 [--steps 800]]
 
 DIR as in examples/study.py, with a folder transfer of densities that belong to no split. A model of each family learns
 the training frames of a system and predicts its test frames and
@@ -13,8 +13,8 @@ the training frames of a system and predicts its test frames and
 
 Errors of the density, its gradient and its Laplacian on full grids, as `dcharge test --gradient --laplacian`, and of
 every coordination environment, as `dcharge coverage -m`. --bare: without baseline, as in the paper; --counts: trainings
-with so many points in all. Restartable: every finished training is one JSON file. At the end: transfer.json,
-transfer.md and transfer.png of all in OUT.
+with so many points in all; --steps: of equal steps in place of equal time. Restartable: every finished training is one
+JSON file. At the end: transfer.json, transfer.md and transfer.png of all in OUT.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ BLOCK = 100_000  # grid points whose nearest atoms are looked up at once
 
 def name(run: dict) -> str:
     """Folder of a training."""
-    return f"{run['case']}-{run['family']}{'-bare' * run['bare']}" + (f"-{run['points']}" if run["points"] else "")
+    words = [run["case"], run["family"], *["bare"] * run["bare"]]
+    words += [str(run["points"])] * bool(run["points"]) + [f"{run['steps']}steps"] * bool(run["steps"])
+    return "-".join(words)
 
 
 def label(run: dict) -> str:
@@ -84,7 +86,8 @@ def train(run: dict, data: study.Data, args) -> dict:
     config = study.training_input(entries, valid, species, settings, model)
     # a cluster network has no exact vacuum, which Fourier derivatives of an isolated molecule need
     derive = {key: Wanted(gradient=True, laplacian=True) for key in tests if periodic(tests[key])}
-    result = study.run(folder, config, tests, args.minutes, run, derive=derive, detail=True)
+    minutes = None if args.steps else args.minutes
+    result = study.run(folder, config, tests, minutes, run, steps=args.steps, derive=derive, detail=True)
     if "coverage" not in result:
         result["coverage"] = {key: covered(folder, key, entries, tests[key], result["tests"][key]) for key in tests}
         study.write_json(folder / "result.json", result)
@@ -295,9 +298,9 @@ def lost(test: dict, what: str, who: str = "pooled") -> float:
 
 
 def several(results: list[dict]) -> dict[tuple, list[dict]]:
-    """{(case, label): trainings by number of points} where there are at least two."""
+    """{(case, label): trainings of --counts by number of points} where there are at least two."""
     out: dict[tuple, list[dict]] = {}
-    for r in sorted(results, key=lambda r: r["n_train_points"]):
+    for r in sorted((r for r in results if r["points"]), key=lambda r: r["n_train_points"]):
         out.setdefault((r["case"], label(r)), []).append(r)
     return {key: rs for key, rs in out.items() if len(rs) > 1}
 
@@ -318,7 +321,7 @@ def work(args, data: study.Data, failures: list) -> None:
             raise SystemExit(f"{case}: not in {data.folder / 'splits.json'}; --cases chooses others")
         for family in args.families:
             for points in args.counts or [0]:
-                run = {"case": case, "family": family, "bare": args.bare, "points": points}
+                run = {"case": case, "family": family, "bare": args.bare, "points": points, "steps": args.steps}
                 study.attempt(args.out / "runs" / name(run), failures, partial(train, run, data, args))
     results = all_results(args.out)
     study.tell(args.out, "transfer", results, table(results))
@@ -334,6 +337,7 @@ def main() -> int:
     parser.add_argument(
         "--counts", nargs="+", type=int, metavar="N", help="trainings with so many points in all, instead of --points"
     )
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help="so many steps instead of minutes")
     return study.conduct(parser, work)
 
 
