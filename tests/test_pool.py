@@ -165,7 +165,7 @@ def test_restart_continues_the_same_curve(archive, here, monkeypatch, name):
 
 def test_streamed_from_the_tar_file(archive, here, said):
     """Nothing is unpacked; the same as from the files themselves."""
-    before = sorted(archive.parent.iterdir())
+    before, threads = sorted(archive.parent.iterdir()), set(threading.enumerate())
     inside = train(config(archive))
     assert sorted(archive.parent.iterdir()) == before and not list(here.glob("*.cube*"))
     assert (
@@ -176,12 +176,9 @@ def test_streamed_from_the_tar_file(archive, here, said):
         tar.extractall(here / "files", filter="data")
     outside = train(config(here / "files"))
     assert same_tensors(inside.model.state_dict(), outside.model.state_dict())
-    assert not [t for t in threading.enumerate() if t.name.startswith("reading") and t.is_alive() and _busy(t)]
-
-
-def _busy(thread) -> bool:
-    thread.join(30.0)  # a frame that is being read is read to its end, slowly where the machine is busy
-    return thread.is_alive()
+    for thread in {t for t in threading.enumerate() if t.name.startswith("reading")} - threads:
+        thread.join(60.0)  # a frame that is being read is read to its end, slowly where the machine is busy
+        assert not thread.is_alive()
 
 
 def test_it_learns(archive, here):
