@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import statistics
 import time
@@ -105,6 +106,20 @@ class Timing(NamedTuple):
 
     wall: float
     cpu: float
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory instead of giving it back to the system after every large tensor.
+
+    Plain torch otherwise spends up to half of its time on page faults, or little, as the allocator's history has it:
+    its rate differs twofold between runs. With this a yardstick runs at its best, and steadily.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped singly
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def timed(call) -> Timing:

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from .cases import DIAMOND, FCC, _crystal, interleaved, rate, report, threads_label
+from .cases import DIAMOND, FCC, _crystal, interleaved, keep_memory, rate, report, threads_label
 from .naive import some_tiles
 
 RCUT, NEIGHBORS, CUTOFF = 4.0, 12, 8.0  # Angstrom, neighbours of a node, end of the Gaussians
@@ -251,6 +251,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
     parser.add_argument("--quick", action="store_true", help="small and noisy, to see that it runs")
     args = parser.parse_args()
+    keep_memory()
     sizes = [2, 4, 8, 12]
     if args.quick:
         args.points, args.naive, args.repeats, args.threads, sizes = 512, 32, 1, [1], [2, 3]

@@ -10,6 +10,7 @@ the error of a trained model is printed and stored by `dcharge test --coarse 1,2
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .cases import SYSTEMS, deep_charge, interleaved, rate, report, silicon
 
@@ -60,6 +61,7 @@ def symmetry(size: int, repeats: int) -> dict[str, dict]:
     try:
         import spglib  # noqa: F401
     except ImportError:
+        print("spglib is not installed: no row for --symmetry", file=sys.stderr)
         return {}
     crystal = silicon(repeat=1, rattle=0.0)
     predictor = Predictor(deep_charge(crystal))

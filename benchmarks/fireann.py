@@ -8,6 +8,7 @@ evaluates the definition: all orbitals of all pairs, contracted features, layers
 points in chunks. The limit counts the operations of the fused form of the net's part per point (orbitals, Gram
 matrices, layers) at the peak rate of a core, measured in the same run.
 A training step draws as many points as four frames of a molecule give by 256.
+Sampling (LIFS) screens the candidates of a frame; features of one rank less than their number, so that all are tried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .cases import FCC, SYSTEMS, _crystal, interleaved, made_up_density, rate, report, threads_label
+from .cases import FCC, SYSTEMS, _crystal, interleaved, keep_memory, made_up_density, rate, report, threads_label
 from .naive import CHUNK, some_tiles
 
 LEAST = 1e6  # points/s on two cores, molecule
@@ -224,6 +225,19 @@ def training(case: str, threads: int, frames: int, steps: int, repeats: int) -> 
     return {f"{case}, {threads_label(threads)}: training, {frames} frames of 256 points a step": row}
 
 
+def lifs(threads: int, n_candidates: int, n_features: int, repeats: int) -> dict[str, dict]:
+    """The row of sampling by independent features, without the features themselves (a prediction's time)."""
+    from dcharge.independent import independent_rows
+
+    torch.set_num_threads(threads)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n_candidates, n_features - 1)) @ rng.normal(size=(n_features - 1, n_features))
+    took = interleaved({"LIFS": lambda: independent_rows(x, 1e-3)}, repeats)["LIFS"]
+    label = f"LIFS, {threads_label(threads)}: {n_candidates:,} candidates of a frame, {n_features} features"
+    row = rate(n_candidates, took) | {"target": "< 1 s", "met": took.wall < 1.0}
+    return {label: row}
+
+
 def main() -> None:
     """Measure every system and number of threads and print."""
     from dcharge.ops.library import isa
@@ -237,6 +251,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
     parser.add_argument("--quick", action="store_true", help="small and noisy, to see that it runs")
     args = parser.parse_args()
+    keep_memory()
     steps = 20
     if args.quick:
         args.size, args.points, args.repeats, args.threads, steps = 16, 512, 1, [1], 2
@@ -249,6 +264,7 @@ def main() -> None:
     for case in list(CASES)[:1]:
         for threads in args.threads:
             rows |= training(case, threads, 4, steps, args.repeats)
+    rows |= lifs(args.threads[-1], 500 if args.quick else 5000, 30 if args.quick else 234, args.repeats)
     report(rows)
 
 

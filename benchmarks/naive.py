@@ -125,7 +125,7 @@ def main() -> None:
     """Points per second of this yardstick alone."""
     from dcharge import Grid
 
-    from .cases import report, seconds, silicon
+    from .cases import report, silicon, timed
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -138,7 +138,7 @@ def main() -> None:
     naive, grid = Naive(paper_model(structure), structure), Grid((args.size,) * 3, structure.cell)
     tiles = some_tiles(grid, args.points, args.chunk)
     naive.predict(grid, tiles[:1])
-    time = seconds(lambda: naive.predict(grid, tiles))
+    time = timed(lambda: naive.predict(grid, tiles)).wall
     n = sum(map(len, tiles))
     report({f"naive torch, {args.threads} threads": {"value": n / time, "unit": "points/s", "seconds": time}})
 

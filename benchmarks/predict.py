@@ -1,6 +1,6 @@
 """Whole predictions at the paper's sizes, beside naive torch, beside their own ops one by one, and beside limits.
 
-    python -m benchmarks.predict [--size 84] [--points 8192] [--repeats 3] [--threads 1 2]
+    python -m benchmarks.predict [--size 64] [--points 8192] [--repeats 3] [--threads 1 2]
                                  [--systems silicon aluminium water] [--quick]
 
 dcharge predicts a whole size^3 grid; naive torch `points` of its points, spread over the grid; rounds alternate,
@@ -19,7 +19,7 @@ import time
 
 import torch
 
-from .cases import SYSTEMS, deep_charge, interleaved, rate, report, threads_label
+from .cases import SYSTEMS, deep_charge, interleaved, keep_memory, rate, report, threads_label
 from .naive import CHUNK, Naive, paper_model, some_tiles
 
 # on two AVX-512 cores: (least, goal) points/s, of silicon
@@ -200,7 +200,7 @@ def main() -> None:
     from .moments import FLAGS, peak_fma
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=84, help="grid points along each edge (default: 84)")
+    parser.add_argument("--size", type=int, default=64, help="grid points along each edge (default: 64)")
     parser.add_argument("--points", type=int, default=8192, help="points for naive torch (default: 8192)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
@@ -209,6 +209,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="small and noisy, to see that it runs")
     args = parser.parse_args()
+    keep_memory()
     if args.quick:
         args.size, args.points, args.repeats, args.threads = 20, 512, 1, [1]
     peak = peak_fma(isa()) if isa() in FLAGS else None

@@ -45,7 +45,7 @@ def markdown(rows: dict[str, dict]) -> list[str]:
     """The same as a markdown table; what stands before ': ' in a name becomes a line of its own."""
     out, group = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---:|---|"], ""
     for name, row in rows.items():
-        head, _, tail = name.rpartition(": ")
+        head, _, tail = name.partition(": ")
         if head != group:
             group = head
             out.append(f"| **{head}** |" + " |" * (len(COLUMNS) - 1))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from .cases import RCUT, SYSTEMS, interleaved, made_up_density, rate, report, threads_label
+from .cases import RCUT, SYSTEMS, interleaved, keep_memory, made_up_density, rate, report, threads_label
 from .naive import CHUNK, Naive, paper_model
 from .predict import Matrices, contraction_flop, fitting_flop
 
@@ -120,6 +120,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="small and noisy, to see that it runs")
     args = parser.parse_args()
+    keep_memory()
     if args.quick:
         args.batch, args.steps, args.repeats, args.threads, args.systems = [512], 1, 1, [1], ["silicon"]
     rows = {}

@@ -156,3 +156,19 @@ def test_point_data_keep_their_weights(here, cubes):
     trainer = Trainer(cycled(["data"], sampler(cycles=1)))
     expected = own[trainer.samples.index]
     np.testing.assert_allclose(trainer.samples.weight, expected / expected.mean())
+
+
+def test_points_held_out_of_chosen_ones_count_no_electrons(here, cubes):
+    """Few, with the weights of candidates: their sum is no integral, and the baseline of the best model stays."""
+    learned, fraction = (
+        {"model": {"baseline": {"type": "additive"}}},
+        {"training": {"validation_data": {"fraction": 0.1}}},
+    )
+    held = Trainer(cycled(cubes, learned, fraction))
+    same = held._counted(held.validate())["state/baseline.coefficients"]
+    assert torch.equal(same, held.model.baseline.coefficients) and same.any()
+    frames = Trainer(cycled(cubes, learned, validated(cubes)))
+    errors = frames.validate()
+    errors.integral_error = 1e-3 * frames.baseline_sum
+    scaled = frames._counted(errors)["state/baseline.coefficients"]
+    torch.testing.assert_close(scaled, 0.999 * frames.model.baseline.coefficients)

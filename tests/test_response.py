@@ -12,6 +12,7 @@ from dcharge.cli.main import main
 from dcharge.density import Density
 from dcharge.errors import InputError
 from dcharge.evaluate import test
+from dcharge.freeze import save_frozen
 from dcharge.io.convert import convert
 from dcharge.minibatch import Batches
 from dcharge.models import make_model
@@ -70,6 +71,14 @@ def test_convert_minus_for_fields_given_by_hand(here):
     assert io.read("r.h5").structure.field.tolist() == [0, 0, 1]
 
 
+def test_a_density_minus_itself(here):
+    """Source and reference the same file, and a field given by hand: no response of zero in a field."""
+    write_pairs([0])
+    with pytest.raises(InputError, match="0.cube: in a field of 2 V/Angstrom, but every value is that of 0.cube"):
+        convert(["0_0.cube", "free/0.cube"], "r.h5", minus="free", field=[0, 0, 2])
+    assert not (here / "r.h5").exists()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -119,7 +128,7 @@ def twice() -> str:
     return "twice"
 
 
-def test_learns_a_response(here):
+def test_learns_a_response(here, capsys):
     """Trained on three fields, tested on a fourth: better than nothing by far; the report says what it is."""
     write_pairs([0])
     convert(["0_[012].cube"], "train.h5", minus="free")
@@ -144,6 +153,9 @@ def test_learns_a_response(here):
         test(["frozen.pth"], ["free/0.cube"])
     command = ["predict", "-m", "frozen.pth", "0_0.cube", "--like", "0_0.cube", "-o", "out.cube", "--electrons", "8"]
     assert main(command) == 1
+    assert "--electrons 8: the model predicts a response, which has no electron count" in capsys.readouterr().err
+    with pytest.raises(InputError, match="predicts a response, which has no electron count"):
+        predictor.predict(reference.structure, like=reference, electrons=8)
 
 
 @pytest.fixture
@@ -179,6 +191,23 @@ def test_field_for_a_model_that_does_not_see_it(here, said):
     model = stirred(make_model(model_config(FIREANN)))
     Predictor(model).at(structure(1, pbc=False).with_(field=[0, 0, 1.0]), np.zeros((1, 3)))
     assert "the model (fireann) does not see the electric field; it is ignored" in said.text
+
+
+def test_field_asked_of_a_model_that_does_not_see_it(here, cubes, capsys):
+    """Given by the user, not by a file: an error, and nothing is written. Zero is what such a model knows."""
+    save_frozen(stirred(make_model(model_config(FIREANN))), "frozen.pth", {})
+    cube, model, field = str(cubes[0]), ["-m", "frozen.pth"], ["--field", "0", "0", "1"]
+    like = ["--like", cube, "-o", "out.cube"]
+    for command in (["test", "-s", cube], ["predict", cube, *like], ["analyze", cube, "--planar", "z", *like[:2]]):
+        assert main([*command, *model, *field]) == 1
+        assert "--field: the model (fireann) does not see the electric field" in capsys.readouterr().err
+    assert not (here / "out.cube").exists()
+    assert main(["test", "-s", cube, *model, *field[:-1], "0"]) == 0
+    systems = [{"path": str(cubes[0]), "field": [0, 0, 1.0]}]
+    with pytest.raises(
+        InputError, match="training_data/systems/0/field: a model that sees the electric field expected"
+    ):
+        Trainer(input_config(cubes, {"model": FIREANN, "training": {"training_data": {"systems": systems}}}))
 
 
 def test_field_that_training_data_lack(here, cubes, said):

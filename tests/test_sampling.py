@@ -193,6 +193,9 @@ def test_width_of_a_response():
     assert np.mean(size[200:] < q) == pytest.approx(0.7, abs=1e-3)
     assert np.exp(-1 / (2 * sigma**2 * q**2)) == pytest.approx(0.5, rel=1e-4)
     assert Targeted(300).width(size, "density") == 30 and Targeted(300, sigma=5.0).width(size, "response") == 5
+    assert Targeted(300, quantile=0.2).width(size, "response") > 2 * sigma
+    with pytest.raises(InputError, match="quantile is for responses"):
+        Targeted(300, quantile=0.7).width(size, "density")
     # the width for densities would take the largest peaks alone
     flat, peaked = (size[s(weak, rng())[0]] for s in (Targeted(300, uniform_share=0), Targeted(300, 30.0, 0)))
     assert np.median(peaked) > 1.3 * np.median(flat)

@@ -57,9 +57,9 @@ def test_plateau():
         s.observe(error)
         rates.append(s.rate(100))
     assert rates == pytest.approx([1e-2] * 5 + [1e-3] * 3 + [1e-4])
-    assert s.finished(100)
+    assert s.finished()
     s.state["drops"] = 1
-    assert not s.finished(100)
+    assert not s.finished()
 
 
 def test_plateau_in_epochs():
@@ -70,7 +70,7 @@ def test_plateau_in_epochs():
         s.observe(5.0, 12.5)
         assert s.rate(100) == 1e-2
     s.observe(5.0, 12.5)
-    assert s.rate(100) == 5e-3 and s.finished(100)
+    assert s.rate(100) == 5e-3 and s.finished()
 
 
 def test_only_plateau_listens():
@@ -78,4 +78,9 @@ def test_only_plateau_listens():
     before = s.rate(7)
     for _ in range(100):
         s.observe(1.0)
-    assert s.rate(7) == before and not s.finished(999)
+    assert s.rate(7) == before and not s.finished()
+
+
+def test_small_rates_of_warmup_do_not_end_a_run():
+    s = schedule(5000, type="plateau", start_lr=1e-3, stop_lr=1e-6, warmup_steps=2000)
+    assert s.rate(0) < s.config["stop_lr"] and not s.finished()

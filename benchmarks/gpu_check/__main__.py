@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_check                 # everything; results go to benchmarks/results/
     python -m benchmarks.gpu_check --device cpu --quick --no-build    # the same logic without a GPU, in seconds
 
-Needs torch, numpy, nvcc, cmake and ninja. Exit status 1 where a check fails, 2 without a GPU.
+Needs torch, numpy, scipy, nvcc, cmake and ninja. Exit status 1 where a check fails, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ def build(architectures: str) -> None:
         subprocess.run([str(part) for part in command], check=True)
 
 
-def sanitize(check) -> None:
-    """The quick checks once more under every tool of compute-sanitizer, each in a process of its own."""
+def sanitize(check, device: str) -> dict[str, dict]:
+    """The quick checks once more under every tool of compute-sanitizer, one process each; a row where it is missing."""
     program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if program is None:
         print("compute-sanitizer: not found, left out")
-        return
+        return {"compute-sanitizer": {"target": "not found, left out"}}
     for tool in TOOLS:
 
         def run(tool=tool):
             command = [program, "--tool", tool, "--error-exitcode", "9", "--kernel-name", "kernel_substring=run_"]
             command += [sys.executable, "-m", "benchmarks.gpu_check", "--quick", "--no-build", "--checks-only"]
+            command += ["--device", device]
             # torch's allocator keeps blocks: without it every access beyond a tensor is seen
             environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
@@ -59,6 +60,7 @@ def sanitize(check) -> None:
                 raise RuntimeError(" | ".join(lines[:6]) or f"exit status {done.returncode}")
 
         check(f"compute-sanitizer, {tool}", run)
+    return {}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +83,8 @@ def main(arguments=None) -> int:
     if on_gpu and not torch.cuda.is_available():
         print("gpu_check: no GPU that torch can use here. A dry run of its logic: --device cpu --quick --no-build")
         return 2
+    if on_gpu:
+        torch.cuda.set_device(args.device)  # events and streams are those of the current GPU
     start = time.perf_counter()
     if not args.no_build:
         build(args.architectures)
@@ -103,10 +107,9 @@ def main(arguments=None) -> int:
     check("compiled kernels", compiled)
     op_checks(check, args.device, args.quick)
     model_checks(check, args.device)
-    if on_gpu and not (args.checks_only or args.no_sanitizer):
-        sanitize(check)
+    sanitized = sanitize(check, args.device) if on_gpu and not (args.checks_only or args.no_sanitizer) else {}
     about = machine.describe()
-    found = {} if args.checks_only else rows(args.device, args.quick)
+    found = {} if args.checks_only else rows(args.device, args.quick) | sanitized
     if found:
         print("\n" + "\n".join(table.lines(found)))
     result = {"machine": about, "quick": args.quick, "seconds": time.perf_counter() - start, "rows": found}

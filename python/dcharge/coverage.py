@@ -27,6 +27,7 @@ from .nuclei import Nuclei
 from .ops import neighbors
 from .predict import load, track_points
 from .progress import track
+from .request import check_field
 from .structure import Structure, complete_cell
 
 # of the sum of the covalent radii (ASE: Cordero et al., Dalton Trans. 2008, 2832). With 1.2 F2 has no bond, nor have
@@ -191,6 +192,8 @@ def coverage(
     if both:
         log.warning(f"{both[0]} is in both sets: of course training covers it")
     predictor = None if model is None else load(model, device)
+    if predictor is not None:
+        check_field(predictor, field)
     found = Coverage(Seen(), Seen(), scale)
     sets = [("training", train, found.train)] + ([("test", test, found.test)] if predictor is None else [])
     for word, paths, seen in sets:

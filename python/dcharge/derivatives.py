@@ -20,7 +20,8 @@ from .grid import Grid
 from .io import read_structures
 from .models import Model, make_model
 from .ops import neighbors
-from .predict import Predictor, check_inside, choose_grid
+from .predict import Predictor
+from .request import check_field, check_inside, choose_grid
 from .structure import Structure
 
 PAIRS = 8192  # pairs of point and atom in a block: about 0.2 GB of graph for the largest descriptors
@@ -189,6 +190,7 @@ class PredictedDensities:
     """Densities, and their derivatives, of structure files by a model, on a grid (shape, spacing or like)."""
 
     def __init__(self, predictor: Predictor, *, shape=None, spacing=None, like=None, pbc=None, field=None):
+        check_field(predictor, field)
         self.predictor, self.options = predictor, {"shape": shape, "spacing": spacing, "like": like}
         self.given = {"pbc": pbc, "field": field}  # in place of what files say
         self._derivatives = None

@@ -13,7 +13,8 @@ import numpy as np
 from .density import Density, PointDensity
 from .errors import InputError
 from .grid import Grid
-from .predict import Predictor, asked, check_free, check_inside, choose_grid, load, rescaling, track_points
+from .predict import Predictor, load, track_points
+from .request import asked, check_electrons, check_free, check_inside, choose_grid, rescaling
 from .structure import Structure
 from .symmetry import unfold
 
@@ -130,6 +131,7 @@ class Ensemble:
                 PointDensity(structure, points, values, kind=kind, source=s)
                 for values, s in zip(found, sources, strict=True)
             )
+        check_electrons(self, electrons)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
         check_inside(self.as_seen(structure), grid)
         values = np.empty((2, self.model.n_channels, grid.n_points), dtype=dtype)

@@ -21,6 +21,7 @@ from .errors import InputError, log
 from .io.replacing import check_folder, replacing
 from .metrics import Errors, pool
 from .predict import Predictor, load, track_points
+from .request import check_field
 
 UNITS = (
     ("nmae_percent", "NMAE", "%"),
@@ -94,6 +95,7 @@ def test(
     if store and not coarse and not precision:
         raise InputError("--store: tell what to store, --coarse 1,2,3 or --precision bf16")
     predictor = load(list(models), device)
+    check_field(predictor, field)
     # before the long work: refused where the model has no such path
     if precision:
         rounded = Predictor(load(models[0], device).model, device=predictor.device, precision=precision)

@@ -16,7 +16,7 @@ def insert_grid(atoms: Atoms, *, shape=None, spacing=None, points=None) -> Atoms
     `Predictor.predict` of the result gives the density at the X atoms, equal to predicting at those points.
     """
     if points is None:
-        from .predict import choose_grid
+        from .request import choose_grid
         from .structure import Structure
 
         grid: Grid = choose_grid(Structure.from_ase(atoms), shape=shape, spacing=spacing)

@@ -18,8 +18,8 @@ from .errors import InputError, counted, log, say_once
 from .grid import Grid
 from .io import read_structures
 from .io.replacing import check_folder, continuing
-from .predict import check_inside
 from .progress import track
+from .request import check_field, check_inside
 from .structure import Structure
 
 POINTS = 5000
@@ -213,6 +213,7 @@ def model_devi(
     ensemble = load_models(models, device)
     if not isinstance(ensemble, Ensemble):
         raise InputError(f"model-devi: two models or more expected, one given ({models[0]})")
+    check_field(ensemble, field)
     points = POINTS if points is None and spacing is None else points
     where = f"{points} random points (seed {seed})" if spacing is None else f"a grid of {spacing:g} Angstrom"
     log.info(f"deviation of {len(ensemble)} models at {where} of every frame, and around its atoms")

@@ -15,6 +15,7 @@ from .errors import InputError, log
 from .evaluate import compare, line
 from .io.replacing import check_folder
 from .predict import load
+from .request import check_field
 
 PARITY_POINTS = 20_000
 
@@ -64,6 +65,7 @@ def run(
     check_picture(output)
     check_folder(output)
     predictor = load(model)
+    check_field(predictor, field)
     frames = system_frames([{"path": system, "pbc": pbc, "field": field}])
     if not frame < len(frames):
         raise InputError(f"{system}: frame {frame} asked for; there are {len(frames)}")

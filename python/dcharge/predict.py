@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ase import Atoms
 
 from .batch import Batch
 from .coarse import check as check_coarse
@@ -21,6 +20,7 @@ from .io.replacing import check_folder
 from .models import Model
 from .precision import check as check_precision
 from .progress import track
+from .request import asked, check_electrons, check_field, check_free, check_inside, choose_grid, rescaling
 from .structure import Structure, warn_of_field
 from .symmetry import unfold
 
@@ -173,6 +173,7 @@ class Predictor:
             check_free(electrons, (shape, spacing, like, grid), coarse, symmetry)
             kind = self.model.config["target"]
             return PointDensity(structure, points, self.at(structure, points), kind=kind, source=source)
+        check_electrons(self, electrons)
         grid = choose_grid(structure, shape=shape, spacing=spacing, like=like, grid=grid)
         check_inside(self.as_seen(structure), grid)
         values = np.empty((self.model.n_channels, grid.n_points), dtype=dtype)
@@ -184,26 +185,6 @@ class Predictor:
         if electrons is not None:
             values *= rescaling(float(values[0].sum(dtype=np.float64) * grid.dv), electrons)
         return Density(structure, grid, values.reshape(-1, *grid.shape), self.model.config["target"], source)
-
-
-def asked(atoms, points=None) -> tuple[Structure, np.ndarray | None]:
-    """The structure of ase.Atoms or a Structure, and the points: those given, or its atoms of the pseudo-species X."""
-    structure = Structure.from_ase(atoms) if isinstance(atoms, Atoms) else atoms
-    if not isinstance(structure, Structure):
-        raise InputError(f"predict: ase.Atoms or dcharge.Structure expected, {type(atoms).__name__} given")
-    real = structure.numbers > 0
-    if real.all():
-        return structure, points
-    atoms_alone = structure.with_(numbers=structure.numbers[real], positions=structure.positions[real])
-    return atoms_alone, structure.positions[~real]
-
-
-def check_free(electrons, grids, coarse, symmetry) -> None:
-    """InputError for what a prediction at free points cannot have."""
-    if electrons is not None or any(x is not None for x in grids):
-        raise InputError("predict: at free points neither a grid nor a number of electrons can be given")
-    if coarse != 1 or symmetry:
-        raise InputError("predict: coarse and symmetry need a grid, not free points")
 
 
 def _finite(rho):
@@ -219,53 +200,6 @@ def track_points(tiles, n_points: int):
         for tile in tiles:
             yield tile
             bar.update(len(tile[0]))
-
-
-def rescaling(integral: float, electrons: float) -> float:
-    """Factor that makes `integral` equal `electrons`; said in the log. InputError where it makes no sense."""
-    if not electrons > 0 or not integral > 0:
-        raise InputError(f"--electrons {electrons:g}: the prediction integrates to {integral:g} e, cannot rescale")
-    factor = electrons / integral
-    log.info(f"electrons: predicted {integral:.6f}, rescaled by {factor:.8f} to {electrons:g}")
-    return factor
-
-
-def choose_grid(structure: Structure, *, shape=None, spacing=None, like=None, grid=None) -> Grid:
-    """The grid asked for; exactly one of shape, spacing, like, grid. Spans the structure's cell unless given whole."""
-    options = {"shape": shape, "spacing": spacing, "like": like, "grid": grid}
-    given = [name for name, x in options.items() if x is not None]
-    if len(given) != 1:
-        got = ", ".join(given) or "none"
-        raise InputError(f"grid: give exactly one of shape, spacing, like, grid, points (got {got})")
-    if grid is not None:
-        if not isinstance(grid, Grid):
-            raise InputError(f"grid: dcharge.Grid expected, {type(grid).__name__} given; numbers of points are shape=")
-        return grid
-    if like is not None:
-        if not isinstance(like, Density):
-            raise InputError(f"grid: {like.name} holds free points; a density on a grid expected")
-        if not np.allclose(like.structure.cell[structure.pbc], structure.cell[structure.pbc], rtol=0, atol=1e-3):
-            n = " ".join(map(str, like.grid.shape))
-            raise InputError(f"grid: {like.name} has another cell than the structure; its shape alone is --grid {n}")
-        return like.grid
-    if structure.volume < 1e-6:
-        raise InputError(
-            "grid: the structure has no cell to span; give it one (for a molecule, e.g. atoms.center(vacuum=4)) "
-            "or use --like"
-        )
-    return Grid(tuple(shape), structure.cell) if shape is not None else Grid.from_spacing(structure.cell, spacing)
-
-
-def check_inside(structure: Structure, grid: Grid) -> None:
-    """Warn once where atoms lie outside the grid along an axis that is not periodic: their electrons are cut off."""
-    inside = (structure.positions - grid.origin) @ np.linalg.inv(grid.cell)
-    out = (((inside < -1e-9) | (inside > 1 + 1e-9)) & ~structure.pbc).any(axis=1)
-    if out.any():
-        warn_once(
-            "outside",
-            f"{np.count_nonzero(out)} of {len(structure)} atoms (the first: {np.argmax(out) + 1}) lie outside the grid "
-            "along an axis that is not periodic: their density is cut off; move them into the cell",
-        )
 
 
 def load(path, device="auto", precision=None):
@@ -326,8 +260,8 @@ def run(
     models = [model] if isinstance(model, (str, Path)) else list(model)
     predictor = load(models, device, precision)
     model = ", ".join(map(str, models))
-    if electrons is not None and predictor.model.config["target"] == "response":
-        raise InputError(f"--electrons: {model} predicts a response, which has no electron count")
+    check_field(predictor, field)
+    check_electrons(predictor, electrons)
     if coarse != 1:
         for each in getattr(predictor, "predictors", [predictor]):
             check_coarse(each.model, coarse)

@@ -17,6 +17,7 @@ from .nuclei import Nuclei
 from .structure import Structure
 
 CHUNK = 65536
+RESPONSE_QUANTILE = 0.7  # of |response|, where half of the largest probability lies by default
 DENSITY_SIGMA = 30.0  # Angstrom^3/e, of Focassio et al. and of Feng et al. for molecules
 HALF = np.sqrt(2.0 * np.log(2.0))  # 1.177: exp(-x^2/2) = 1/2
 
@@ -98,7 +99,7 @@ class Targeted:
     uniform_share  share of the points that is drawn uniformly from those the rule above has not taken: the two draws
                    are disjoint and together `points_per_frame`, and no region is left out
     max_weight     weights are clipped at this multiple of the mean; `clipped` counts how many
-    quantile       from 0 to 1, see sigma
+    quantile       between 0 and 1, see sigma; None: 0.7. Only for responses: a density is refused
     Only |n| counts: of a response the sign does not matter, and small negative values of a PAW density are as rare as
     their size. Where n = 0 the probability is zero: such points come with the uniform share alone, or where all others
     are taken.
@@ -110,7 +111,7 @@ class Targeted:
     sigma: float | None = None
     uniform_share: float = 0.2
     max_weight: float = 50.0
-    quantile: float = 0.7
+    quantile: float | None = None
     # [points drawn, weights clipped] so far
     clipped: list = field(default_factory=lambda: [0, 0], init=False, repr=False, compare=False)
 
@@ -119,10 +120,13 @@ class Targeted:
         if self.sigma is not None:
             return self.sigma
         if kind == "density":
+            if self.quantile is not None:
+                raise InputError("sampler 'targeted': quantile is for responses; of a density give sigma")
             return DENSITY_SIGMA
         values = values[values > 0]
+        quantile = RESPONSE_QUANTILE if self.quantile is None else self.quantile
         # a response without any value is drawn uniformly, whatever the width
-        return 1.0 / (HALF * np.quantile(values, self.quantile)) if len(values) else DENSITY_SIGMA
+        return 1.0 / (HALF * np.quantile(values, quantile)) if len(values) else DENSITY_SIGMA
 
     def __call__(self, density, rng):
         """Density or PointDensity, numpy Generator -> index [n] int64 (sorted), weight [n] float64."""

@@ -35,7 +35,11 @@ class Schedule:
             return c["stop_lr"] + 0.5 * (start - c["stop_lr"]) * (1 + math.cos(math.pi * done / total))
         if c["type"] == "step":
             return start * c["gamma"] ** (done // c["step_size"])
-        return start * c["factor"] ** self.state["drops"]
+        return self._plateau()
+
+    def _plateau(self) -> float:
+        """The rate after the drops so far."""
+        return self.config["start_lr"] * self.config["factor"] ** self.state["drops"]
 
     def observe(self, error: float, epochs: float = 1.0) -> None:
         """Tell the schedule a validation error, `epochs` after the last one (only `plateau` listens)."""
@@ -49,9 +53,9 @@ class Schedule:
             if s["waited"] >= self.config["patience"] * (1 - 1e-9):
                 s["drops"], s["waited"] = s["drops"] + 1, 0
 
-    def finished(self, step: int) -> bool:
-        """Whether training ends before numb_steps (plateau below stop_lr)."""
-        return self.config["type"] == "plateau" and self.rate(step) < self.config["stop_lr"]
+    def finished(self) -> bool:
+        """Whether training ends before numb_steps: plateau below stop_lr (the small rates of warm-up do not count)."""
+        return self.config["type"] == "plateau" and self._plateau() < self.config["stop_lr"]
 
 
 def make_optimizer(config: dict, parameters, rate: float):

@@ -72,6 +72,8 @@ class Trainer:
             self.resampling = Resampling(config, self.model)
             samples = self.resampling.first(config, content if restart else None, restart)
             validation = validation if self.resampling.held is None else self.resampling.held
+        # points held out of those that `independent` chose are few and integrate to nothing
+        self.counts_electrons = self.resampling is None or self.resampling.held is None
         self.validation = None if validation is None else validation.to(self.device)
         self.batch, self.validation_geometry = batch, None
         if fresh:
@@ -198,8 +200,7 @@ class Trainer:
 
     def finished(self) -> bool:
         """Whether the last step is done."""
-        position = self.position()
-        return position >= self.config["training"]["numb_steps"] or self.schedule.finished(position)
+        return self.position() >= self.config["training"]["numb_steps"] or self.schedule.finished()
 
     def batch_loss(self, index: Tensor) -> tuple[Tensor, ...]:
         """Loss [] of the points `index` [n] of the samples; predicted and target [n, 1] (e/Angstrom^3), weight [n]."""
@@ -283,6 +284,8 @@ class Trainer:
         it (water: + 0.15 %). Why it errs to one side is not understood; the validation frames tell how much.
         """
         content = self.content()
+        if not self.counts_electrons:
+            return content
         share = validated.integral_error / self.baseline_sum if self.baseline_sum else math.inf
         if abs(share) < LARGEST_SHARE:
             content["state/baseline.coefficients"] = content["state/baseline.coefficients"] * (1.0 - share)
@@ -375,7 +378,7 @@ class Trainer:
                 log.warning(f"interrupted; step {self.step} is saved: continue with -r {self.prefix}-{self.step}.pt")
                 raise KeyboardInterrupt
             if self.step < training["numb_steps"]:
-                reason = "stop_lr" if self.schedule.finished(self.position()) else "max_minutes"
+                reason = "stop_lr" if self.schedule.finished() else "max_minutes"
                 log.warning(f"ended at step {self.step} of {training['numb_steps']}: {reason} reached")
             if self.step > saved or not (self.folder / "checkpoint").exists():
                 self.save()

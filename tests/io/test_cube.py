@@ -133,3 +133,15 @@ def test_bad_files(old, new, message, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         io.read(put(tmp_path, CUBE.replace(old, new, 1)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["0, 0, -1.0 V/Angstrom", "0 0 -1 V/A", "0 -1 V/Angstrom", "0 0 nan V/Angstrom"])
+def test_tag_with_half_a_field(tmp_path, field):
+    """A field that cannot be read is not a frame without field."""
+    density = make_density(pbc=(True, True, False), field=(0.0, 0.0, -1.0))
+    io.write(density, tmp_path / "a.cube")
+    text = (tmp_path / "a.cube").read_text()
+    assert "field 0.0 0.0 -1.0 V/Angstrom" in text
+    (tmp_path / "a.cube").write_text(text.replace("0.0 0.0 -1.0 V/Angstrom", field))
+    with pytest.raises(InputError, match=r"a.cube: comment line: 'field X Y Z V/Angstrom' expected, found 'field "):
+        io.read(tmp_path / "a.cube")

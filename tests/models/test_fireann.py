@@ -197,6 +197,24 @@ def test_response_is_the_difference_of_two_densities(variant):
     np.testing.assert_allclose(both[:5, 0], expected, rtol=0, atol=atol)
 
 
+def test_derivative_with_respect_to_the_field_where_there_is_none():
+    """The response is zero at zero field, its slope is not: autograd against central differences."""
+    s = structure(7).with_(field=np.zeros(3))
+    model = built(
+        {"field": True, "target": "response", "baseline": {"type": "none"}}, frames=[s.with_(field=[0.3, -0.7, 0.2])]
+    )
+    batch, points = Batch.collate([s], model.type_map), torch.tensor(POINTS)
+    batch.field.requires_grad_()
+    rho = model.decode(model.encode(batch), points, torch.zeros(len(points), dtype=torch.int64))
+    assert not rho.any()
+    (slope,) = torch.autograd.grad(rho.sum(), batch.field)
+    step = 1e-4
+    for axis in range(3):
+        ends = [predicted(model, s.with_(field=sign * step * np.eye(3)[axis]), POINTS).sum() for sign in (1, -1)]
+        assert slope[0, axis].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
+    assert slope.abs().min() > 0
+
+
 def test_response_in_single_precision():
     """Near the training data the rounding of the two densities is below a thousandth of the response."""
     s = structure(7).with_(field=[0.3, -0.7, 0.2])

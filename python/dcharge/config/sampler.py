@@ -13,6 +13,9 @@ SHELLS = Rule(
     "a list of one or more positive, increasing numbers",
     {"minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
 )
+QUANTILE = Rule(
+    lambda v: v is None or 0 < v < 1, "a number between 0 and 1", {"exclusiveMinimum": 0, "exclusiveMaximum": 1}
+)
 WIDTH = Rule(lambda v: v is None or v > 0, "a positive number", {"exclusiveMinimum": 0})
 THRESHOLD = Rule(lambda v: 1e-10 <= v < 1, "a number from 1e-10 to below 1", {"minimum": 1e-10, "exclusiveMaximum": 1})
 
@@ -53,7 +56,13 @@ def plain_samplers(points: int) -> list[Argument]:
                     "frame's absolute response.",
                     WIDTH,
                 ),
-                key("quantile", float, 0.7, "The share of points with a response below q.", INSIDE_UNIT),
+                key(
+                    "quantile",
+                    [float, None],
+                    None,
+                    "The share of points with a response below q; null: 0.7. For responses, without sigma.",
+                    QUANTILE,
+                ),
                 key(
                     "uniform_share",
                     float,
@@ -183,8 +192,11 @@ def sampler() -> Argument:
 
 def check_sampler(sampler: dict, fail, path: str) -> None:
     """Relations between the keys of a sampler's section at `path`."""
+    if sampler["type"] == "targeted" and sampler["sigma"] is not None and sampler["quantile"] is not None:
+        fail(f"{path}/quantile", "sigma is given, which it would choose; give one of the two")
     if sampler["type"] != "independent":
         return
+    check_sampler(sampler["candidates"], fail, f"{path}/candidates")
     points, candidates = sampler["points_per_frame"], sampler["candidates"]["points_per_frame"]
     if points > candidates:
         fail(f"{path}/points_per_frame", f"at most candidates/points_per_frame ({candidates}) expected, {points} given")

@@ -246,6 +246,12 @@ def check(config: dict, fail) -> None:
     cycles = config["training"]["sampler"].get("cycles", 1)
     if cycles > config["training"]["numb_steps"]:
         fail("training/sampler/cycles", f"at most training/numb_steps expected, {cycles} given")
+    if not config["model"].get("field"):
+        for part in ("training_data", "validation_data"):
+            for i, system in enumerate(config["training"][part]["systems"]):
+                if any(system["field"] or ()):
+                    text = f"a model that sees the electric field expected; {config['model']['type']} here does not"
+                    fail(f"training/{part}/systems/{i}/field", text)
     validation = config["training"]["validation_data"]
     if validation["systems"] and validation["fraction"]:
         fail("training/validation_data/fraction", "give systems or fraction, not both")

@@ -64,7 +64,7 @@ def _read_header(stream, label: str):
             lines.fail(f"atomic number {z} of atom {i + 1} is none")
         numbers[i], positions[i] = z, xyz
     comment = "\n".join(comment)
-    kind, pbc, field = read_tag(comment)
+    kind, pbc, field = read_tag(comment, label)
     cell = np.array(voxels) * unit * np.array(shape)[:, None]
     try:
         grid = Grid(shape, cell, origin * unit)

@@ -77,7 +77,13 @@ class Pairs:
             raise InputError(f"{name}: holds a response already; two densities expected")
         if density.values.shape != free.values.shape:
             raise InputError(f"{frame.name} and {reference.name} cannot be subtracted: other channels (total, spin)")
-        density.values = (density.values - free.values).astype(dtype)
+        difference = density.values - free.values
+        if frame.structure.field.any() and not difference.any():
+            raise InputError(
+                f"{frame.name}: in a field of {np.linalg.norm(frame.structure.field):g} V/Angstrom, but every value is "
+                f"that of {reference.name} without field; is it the density without field itself?"
+            )
+        density.values = difference.astype(dtype)
         density.kind = "response"
         density.source["minus"] = reference.name
         if isinstance(density, Density):

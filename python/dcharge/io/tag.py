@@ -12,10 +12,10 @@ import re
 import numpy as np
 
 from ..density import KINDS
-from ..errors import say_once
+from ..errors import InputError, say_once
 from ..structure import Structure
 
-_TAG = re.compile(r"dcharge (\w+); pbc ([TF]) ([TF]) ([TF])(?:; field (\S+) (\S+) (\S+) V/Angstrom)?")
+_TAG = re.compile(r"dcharge (\w+); pbc ([TF]) ([TF]) ([TF])(?:; field ([^;\n]*))?")
 _given: contextvars.ContextVar[bool] = contextvars.ContextVar("periodicity_given", default=False)
 
 
@@ -27,16 +27,31 @@ def write_tag(structure: Structure, kind: str) -> str:
     return text
 
 
-def read_tag(comment: str):
-    """(kind, pbc, field) from a comment; (None, None, None) where there is no tag."""
+def read_tag(comment: str, label: str = "tag"):
+    """(kind, pbc, field) from a comment; (None, None, None) where there is no tag.
+
+    InputError, beginning with `label`, where the tag has a field that is none: without it, it would be another frame.
+    """
     found = _TAG.search(comment)
     if not found or found[1] not in KINDS:
         return None, None, None
+    return (
+        found[1],
+        np.array([found[i] == "T" for i in (2, 3, 4)]),
+        None if found[5] is None else _field(found[5], label),
+    )
+
+
+def _field(text: str, label: str) -> np.ndarray:
+    """[3] V/Angstrom; what follows the unit is another's comment."""
+    words = text.split()
     try:
-        field = None if found[5] is None else np.array([float(found[i]) for i in (5, 6, 7)])
+        field = np.array([float(w) for w in words[:3]])
+        if words[3:4] == ["V/Angstrom"] and np.isfinite(field).all():
+            return field
     except ValueError:
-        field = None
-    return found[1], np.array([found[i] == "T" for i in (2, 3, 4)]), field
+        pass
+    raise InputError(f"{label}: comment line: 'field X Y Z V/Angstrom' expected, found 'field {text.strip()[:60]}'")
 
 
 def said_periodic(label: str) -> np.ndarray:

@@ -48,7 +48,7 @@ def looks(head: bytes) -> bool:
 def _read_header(lines: Lines) -> Header:
     """Header at the stream's position, up to and with the grid line."""
     structure, comment = read_poscar(lines)
-    kind, pbc, field = read_tag(comment)
+    kind, pbc, field = read_tag(comment, lines.label)
     if pbc is None:
         pbc = said_periodic(lines.label)
     structure = structure.with_(pbc=pbc, field=field)

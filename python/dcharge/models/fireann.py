@@ -323,7 +323,9 @@ class Fireann(Model):
         rho = values[0]
         if self.response:
             rho = rho - values[1]
-            near = near & code.batch.field.ne(0).any(1, keepdim=True)[point_frame]
+            # zero without field, exactly; its derivative with respect to the field is not
+            seen = code.batch.field.ne(0).any(1, keepdim=True)[point_frame]
+            rho = torch.where(seen, rho, rho - rho.detach() if code.batch.field.requires_grad else 0.0)
         # matrix products round one row and another differently: zero is put in by hand
         return torch.where(near, rho * self.output_scale, 0.0)
 
