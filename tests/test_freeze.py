@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import input_config, model_config
+from tiny import input_config, model_config, structure
 
 import dcharge.freeze
 from dcharge import checkpoint
@@ -197,3 +197,14 @@ def test_nan_in_the_weights(frozen, tmp_path):
     torch.save(content, tmp_path / "bad.pth")
     with pytest.raises(InputError, match=r"bad\.pth: damaged \(output\.bias holds nan or inf\)"):
         load_frozen(tmp_path / "bad.pth")
+
+
+def test_species_that_were_not_trained(here, cubes):
+    """In the type_map, but in no training frame: an error of prediction, not a random density."""
+    train(input_config(cubes, {"model": {"type_map": ["Si", "H", "O"], "baseline": {"type": "none"}}}))
+    freeze("model.ckpt-20.pt", "frozen.pth")
+    assert json.loads(content("frozen.pth")["meta"])["species"] == ["O", "Si"]
+    model, s = dcharge.load("frozen.pth"), structure(3)
+    assert np.isfinite(model.predict(s, shape=(4, 4, 4)).values).all()
+    with pytest.raises(InputError, match="species H: in the model's type_map, but no training frame had it; only O"):
+        model.predict(s.with_(numbers=[14, 8, 1, 8]), shape=(4, 4, 4))

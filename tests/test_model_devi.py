@@ -244,6 +244,25 @@ def test_sigterm_keeps_the_rows(models, trajectory, monkeypatch, capsys):
     assert main([*call, "--restart"]) == 0 and len(np.loadtxt("model_devi.out")) == 5 and len(n) == 6
 
 
+def test_rows_of_a_system_that_is_no_longer_named(models, trajectory, monkeypatch, capsys):
+    Path("second.xyz").write_text(Path(trajectory).read_text())
+    real, n = dcharge.model_devi._evaluated, []
+
+    def one(*args):
+        n.append(0)
+        if len(n) == 7:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(dcharge.model_devi, "_evaluated", one)
+    call = ["model-devi", "-m", *models, "--points", "50", "-s", trajectory]
+    assert main([*call, "second.xyz"]) == 1
+    assert main([*call, "--restart"]) == 1
+    assert "holds rows of second.xyz, which this command does not name" in capsys.readouterr().err
+    assert not Path("model_devi.out").exists()
+    assert main([*call, "second.xyz", "--restart"]) == 0 and len(np.loadtxt("model_devi.out")) == 10
+
+
 def test_nothing_to_continue(models, trajectory, capsys):
     assert main(["model-devi", "-m", *models, "-s", trajectory, "--points", "50", "--restart"]) == 0
     assert "there is no such file, nothing to continue" in capsys.readouterr().err

@@ -205,10 +205,10 @@ def training_and_validation(config: dict) -> tuple[Samples, Samples | None, Samp
     return samples, validation, calibration
 
 
-def warn_of_data(model: Model, structures, whole: bool = True) -> None:
+def warn_of_data(model: Model, structures, whole: bool = True) -> list[str] | None:
     """Say what the training structures hold and the model cannot see, and what the model should know and they lack.
 
-    whole: whether these are all of them
+    whole: whether these are all of them. Returns the species that are learned; None where that is not known
     """
     if not model.sees_field and any(s.field is not None and s.field.any() for s in structures):
         log.warning(
@@ -224,3 +224,4 @@ def warn_of_data(model: Model, structures, whole: bool = True) -> None:
     lacking = [symbol for symbol in model.type_map if symbol not in seen]
     if lacking and whole:
         log.warning(f"training data: no atom of {', '.join(lacking)}, which model/type_map names: not learned")
+    return sorted(seen) if whole else None

@@ -47,6 +47,7 @@ def freeze(path=".", output="frozen.pth") -> Path:
         "checkpoint": source.name,
         "step": run["step"],
         "validation_nmae_percent": run["best"],
+        "species": run.get("species"),
         "training": config["training"],
         "loss": config["loss"],
     }

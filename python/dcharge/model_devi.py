@@ -179,6 +179,12 @@ class Table:
         self._write(found.row())
         self.n += 1
 
+    def check_used(self) -> None:
+        """InputError where rows were taken over that no system asked for."""
+        if self.kept or self.systems:
+            of = self.kept[0][0] if self.kept else "a further system"
+            raise InputError(f"{self.part}: holds rows of {of}, which this command does not name; not finished")
+
     def close(self, whole: bool) -> None:
         """End of the rows; of a part without any nothing is left."""
         self.stream.close()
@@ -240,6 +246,7 @@ def model_devi(
                         heapq.heappop(best)
             if not rows.n:
                 raise InputError(f"{systems[0]}: no structure found")
+            rows.check_used()
             whole = True
         except InputError as error:
             raise InputError("; ".join(filter(None, [str(error), rows.rest()]))) from error

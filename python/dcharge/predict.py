@@ -66,6 +66,12 @@ class Predictor:
                 text = "the model predicts the response to an electric field and the structure has none: it is zero"
                 warn_once("no-field", f"{text} (give --field X Y Z, V/Angstrom)")
         structure.check_apart()
+        known = self.meta.get("species")
+        if known is not None and (strange := sorted((set(structure.symbols) - set(known)) & set(self.model.type_map))):
+            raise InputError(
+                f"species {', '.join(strange)}: in the model's type_map, but no training frame had it; only "
+                f"{', '.join(known)} are learned"
+            )
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 

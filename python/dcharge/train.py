@@ -62,7 +62,11 @@ class Trainer:
 
         samples, validation, calibration = training_and_validation(config)
         fresh = training["sampler"]["type"] == "fresh"
-        warn_of_data(self.model, samples.structures, whole=not fresh or len(samples.structures) < CALIBRATION_FRAMES)
+        whole = not fresh or len(samples.structures) < CALIBRATION_FRAMES
+        self.species = warn_of_data(self.model, samples.structures, whole)
+        if content is not None and self.species is not None:  # what the weights knew before they still know
+            earlier = checkpoint.section(content, "run").get("species")
+            self.species = None if earlier is None else sorted({*self.species, *earlier})
         batch = samples.batch(self.model.type_map, self.device)
         if content is None:
             calibration = calibration.shuffled(training["seed"]).to(self.device)
@@ -158,6 +162,7 @@ class Trainer:
         run = {
             "step": self.step,
             "elapsed": self.elapsed,
+            "species": self.species,
             "best": None if math.isinf(self.best) else self.best,
             "schedule": self.schedule.state,
             "ema_count": self.average.count if self.average else 0,

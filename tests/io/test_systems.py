@@ -73,7 +73,7 @@ def test_pattern_with_equal_names(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".tar.xz"])
-def test_tar(tmp_path, suffix):
+def test_tar(tmp_path, suffix, said):
     io.write(make_density(0), tmp_path / "a.cube.zz")
     (tmp_path / "CHGCAR.gz").write_bytes(gzip.compress(chgcar().encode()))
     archive = tmp_path / f"all{suffix}"
@@ -82,6 +82,7 @@ def test_tar(tmp_path, suffix):
             tar.add(tmp_path / name, f"in/{name}")
         tar.add(FORMATS / "ELFCAR.gz", "in/ELFCAR.gz")
     system = io.open_system(archive)
+    assert "1 member of other names not used: in/ELFCAR.gz" in said()
     assert [f.name for f in system.frames] == ["in/CHGCAR.gz", "in/a.cube.zz"]
     assert np.allclose(system.frames[1].read().values, make_density(0).values, rtol=6e-6, atol=0)
     assert len(system.frames[0].structure) == 3

@@ -268,6 +268,18 @@ def test_published_model_on_a_nucleus_and_in_vacuum(family):
     assert not slope[:2].any() and slope[2, 0] != 0 and rho[1] != 0
 
 
+@pytest.mark.parametrize("filters", ["tabulated", "exact"])
+def test_published_model_next_to_a_nucleus(filters):
+    """What rounding leaves of the image of a nucleus chooses no direction, where another atom makes vector states."""
+    changes = {"filters": filters, "precision": "float64"}
+    model = stirred(make_model(whole("painn", changes, PUBLISHED)), 1, 0.02)
+    s = structure(1)
+    away = np.array([[0, 0, 0], [1e-9, 0, 0], [0, -1e-9, 0], [5e-10, 5e-10, -5e-10], [1e-4, 0, 0]])
+    at, *near, beside = predicted(model, s, s.positions[1] + away)[:, 0]
+    assert np.abs(np.array(near) - at).max() < 1e-7 * abs(at)
+    assert abs(beside - at) > 1e-5 * abs(at)  # beside it there is a direction
+
+
 def test_radial_functions():
     r = torch.tensor([1e-9, 1e-3, 0.09, 0.11, 1.0, 2.5, 3.999], dtype=torch.float64)
     k = torch.arange(1, 31, dtype=torch.float64)

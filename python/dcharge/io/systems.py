@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..density import Density, PointDensity
-from ..errors import InputError, UnsupportedFormat, say_once
+from ..errors import InputError, UnsupportedFormat, counted, say_once
 from ..grid import Grid
 from ..structure import Structure
 from . import formats, vasp
@@ -208,12 +208,13 @@ def _folder_sources(folder: Path) -> list[tuple[Source, str]]:
 
 def _tar_sources(path: Path) -> list[tuple[Source, str]]:
     """Density files in a tar file; a compressed tar is unpacked member by member in memory."""
-    found = []
+    found, others = [], []
     try:
         with tarfile.open(path, "r:*") as archive:
             plain = isinstance(archive.fileobj, io.BufferedReader)
             for member in archive:
                 if not member.isfile() or not _density_file(os.path.basename(member.name)):
+                    others += [] if member.isdir() else [member.name]
                     continue
                 if member.name.lower().endswith((".h5", ".hdf5")):
                     raise InputError(f"{path}:{member.name}: HDF5 inside a tar file is not read; unpack it first")
@@ -221,6 +222,10 @@ def _tar_sources(path: Path) -> list[tuple[Source, str]]:
                 found.append((Source(path, f"{path}:{member.name}", offset, member.size), member.name))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a readable tar file ({error})") from error
+    if others:
+        say_once(
+            f"io.tar:{path}", f"{path}: {counted(len(others), 'member')} of other names not used: {others[0]}, ..."
+        )
     return sorted(found, key=lambda pair: pair[1])
 
 

@@ -22,6 +22,7 @@ from ..batch import Batch
 from ..nn import TwoLayers, linear, silu
 from ..ops import probe_messages, switch
 from ..ops.bases import safe_norm
+from ..ops.probe_messages import ON_NUCLEUS
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
 from .pairs import frame_pairs
 from .point_states import PointStates, Weights
@@ -176,8 +177,12 @@ class Painn(DeepDFT):
         r = safe_norm(vector)
         cutoff = switch(r, self.rcut, 0.0) if self.smooth_cutoff else cosine_cutoff(square, self.rcut)
         basis = torch.cat([sinc_basis(square, self.rcut, self.n_radial), torch.ones_like(r)[:, None]], 1)
-        softened = (square + self.soft**2).sqrt() if self.soft else torch.where(r > 0, r, 1.0)
-        return (cutoff[:, None] * basis).to(self.dtype), (vector / -softened[:, None]).to(self.dtype)
+        if self.soft:
+            u = vector / -(square + self.soft**2).sqrt()[:, None]
+        else:  # on a nucleus rounding must not choose a direction; the same limit as in the op
+            apart = r > ON_NUCLEUS
+            u = torch.where(apart[:, None], vector / -torch.where(apart, r, 1.0)[:, None], 0.0)
+        return (cutoff[:, None] * basis).to(self.dtype), u.to(self.dtype)
 
     def parts(self, pairs):
         """Pairs as `frame_pairs` gives them, part by part: (i [e], j [e], basis [e, n_radial + 1], u [e, 3])."""
