@@ -45,9 +45,10 @@ def markdown(rows: dict[str, dict]) -> list[str]:
     """The same as a markdown table; what stands before ': ' in a name becomes a line of its own."""
     out, group = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---:|---|"], ""
     for name, row in rows.items():
-        head, _, tail = name.partition(": ")
+        head, _, tail = name.partition(": ") if ": " in name else ("", "", name)
         if head != group:
             group = head
-            out.append(f"| **{head}** |" + " |" * (len(COLUMNS) - 1))
+            if head:
+                out.append(f"| **{head}** |" + " |" * (len(COLUMNS) - 1))
         out.append("| " + " | ".join(cells(tail, row)) + " |")
     return out

@@ -212,16 +212,21 @@ def run(
     from dcharge.train import Trainer
 
     result_file, plan = folder / "result.json", folder / "plan.json"
+
+    def as_asked(content: dict) -> bool:
+        same = content["config"] == config and content["minutes"] == minutes
+        return same and (not steps or content["training"]["numb_steps"] == steps)
+
     if result_file.is_file():
+        if plan.is_file() and not as_asked(json.loads(plan.read_text())):
+            raise SystemExit(f"{result_file}: of other settings or minutes; give another --out, or delete {folder}")
         say(f"{folder.name}: done before (delete {result_file} to repeat it)")
         return json.loads(result_file.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{folder.name}: {steps} steps" if steps else f"{folder.name}: {minutes:g} minutes")
     restart = None
     if plan.is_file():
-        content = json.loads(plan.read_text())
-        same = content["config"] == config and content["minutes"] == minutes
-        if same and (not steps or content["training"]["numb_steps"] == steps):
+        if as_asked(content := json.loads(plan.read_text())):
             restart = folder if (folder / "checkpoint").is_file() else None
         else:
             plan.unlink()

@@ -135,8 +135,8 @@ def test_systems_as_string_list_or_mapping():
         return normalize(changed("training/training_data/systems", value))["training"]["training_data"]["systems"]
 
     assert read("a") == read(["a"]) == read([{"path": "a"}]) == read({"path": "a"})
-    assert read([{"path": "a", "pbc": [1, 1, 0], "field": [0, 0, -1]}]) == [
-        {"path": "a", "pbc": [1, 1, 0], "field": [0.0, 0.0, -1.0]}
+    assert read([{"path": "a", "pbc": [1, 1, 0], "field": [0, 0, 0]}]) == [
+        {"path": "a", "pbc": [1, 1, 0], "field": [0.0, 0.0, 0.0]}
     ]
 
 

@@ -181,6 +181,7 @@ def test_on_a_grid(here, monkeypatch):
     model, s = made("deep_charge"), structure(1)
     s.to_ase().write("POSCAR", format="vasp", direct=False)
     source = PredictedDensities(Predictor(model, tile=50), shape=(4, 5, 6))
+    source.prepare(smooth=True)
     (found,) = source.frames("POSCAR")
     rho = found.read()
     seen, encoded, one = np.zeros(rho.n_points, dtype=int), [], Derivatives.encode
@@ -200,6 +201,9 @@ def test_cusps_are_told_where_fields_are_asked_for(here, said):
     model, s = calibrated(model_config({"type": "painn", "soft": 0.0, "cutoff_function": "published"})), structure(1)
     s.to_ase().write("POSCAR", format="vasp", direct=False)
     source = PredictedDensities(Predictor(model), shape=(3, 4, 3))
+    with pytest.raises(InputError, match="model/soft 0, its density has cusps at the nuclei, and no second"):
+        source.prepare(smooth=True)
+    source.prepare(smooth=False)
     rho = source.frames("POSCAR")[0].read()
     ((_, values, gradient, _),) = source.derivatives(rho)
     np.testing.assert_allclose(values, rho.total.ravel(), atol=1e-5)

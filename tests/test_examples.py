@@ -152,6 +152,10 @@ def test_angular_orders(data, tmp_path):
         assert r["steps"] == steps and r["tests"]["test"]["pooled"]["nmae_percent"] > 0
     assert (out / "angular_order.md").read_text().count("| almg |") == 4
     assert "done before" in start("angular_order/run.py", *arguments)
+    arguments[5] = 301
+    command = [sys.executable, str(ROOT / "examples/angular_order/run.py"), *map(str, arguments)]
+    other = subprocess.run(command, capture_output=True, text=True)  # figures of other settings are not taken for these
+    assert other.returncode == 1 and "of other settings or minutes; give another --out" in other.stderr
 
 
 @pytest.fixture(scope="module")

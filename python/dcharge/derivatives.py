@@ -210,11 +210,16 @@ class PredictedDensities:
         out.source["file"] = name
         return out
 
+    def prepare(self, smooth: bool) -> None:
+        """Make `derivatives` ready, before anything is predicted; InputError where the model's density has none.
+
+        smooth  whether they must exist everywhere (`check_smooth`), or single places may be left out
+        """
+        self._derivatives = Derivatives(self.predictor.model, smooth=smooth)
+        if not smooth and (rough := roughness(self.predictor.model)):
+            warn_once("rough", f"{rough[0]}: derivatives there are those of one side, or zero; elsewhere exact")
+
     def derivatives(self, density: Density):
         """Tile by tile: yields (flat index [n], rho [n], gradient [n, 3], Hessian [n, 3, 3]), e and Angstrom."""
-        if self._derivatives is None:
-            self._derivatives = Derivatives(self.predictor.model, smooth=False)
-            if rough := roughness(self.predictor.model):
-                warn_once("rough", f"{rough[0]}: derivatives there are those of one side, or zero; elsewhere exact")
         check_inside(self.predictor.as_seen(density.structure), density.grid)
         yield from self._derivatives.tiles(density.structure, density.grid, self.predictor.tile)

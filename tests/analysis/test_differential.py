@@ -123,5 +123,6 @@ def test_family_that_is_not_smooth(here, capsys):
     assert main(call) == 1
     error = capsys.readouterr().err
     assert "family cgcnn is not smooth" in error and "--derivatives fft" in error
+    assert "predicting" not in error  # refused before the long work
     with pytest.raises(InputError, match="not smooth"):
         dcharge.derivatives.density_derivatives(model, Structure([14], [[0, 0, 0]], SKEWED, True), [[0, 0, 1.0]])

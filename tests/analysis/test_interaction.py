@@ -214,3 +214,8 @@ def test_model_that_is_not_smooth(here, capsys):
     write(periodic((4, 4, 4))[0], "rho.cube")
     assert main(["analyze", "-m", "model.pth", "rho.cube", "--spacing", "2", "--dori"]) == 1
     assert "activation_function relu has a kink" in capsys.readouterr().err
+    save_frozen(calibrated(model_config({"type": "painn", "soft": 0.0})), "model.pth", {})
+    assert main(["analyze", "-m", "model.pth", "rho.cube", "--spacing", "2", "--laplacian"]) == 1
+    error = capsys.readouterr().err
+    assert "its density has cusps at the nuclei" in error and "predicting" not in error
+    assert main(["analyze", "-m", "model.pth", "rho.cube", "--spacing", "2", "--dori"]) == 0

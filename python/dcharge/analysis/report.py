@@ -92,8 +92,8 @@ def analyze(
     pbc, field override what all files say
     outputs    names ending in .csv, .json, .png, .pdf, .svg or, for fields, .cube: x.iri.cube of x.cube, numbered where
                there are several frames. A cube holds the field's own numbers
-    source     where densities come from in place of files that hold them (`frames`, `derivatives`), e.g. a model's
-               `dcharge.derivatives.PredictedDensities`
+    source     where densities come from in place of files that hold them (`frames`, `prepare`, `derivatives`): those of
+               a model, `dcharge.derivatives.PredictedDensities`
     derivatives  "fft" of the grid, or "autograd", those of the model; None: the model's where there is one
     """
     modules = chosen(options)
@@ -126,6 +126,9 @@ def analyze(
     analyses, cubes = [], [path for path in outputs if is_cube(path)]
     outputs = [path for path in outputs if path not in cubes]
     if source is not None and derivatives != "fft":
+        if any(options.get(name) for name in DIFFERENTIATED):
+            # a Laplacian has no bound in a cusp; IRI and DORI leave such places out
+            source.prepare(smooth=bool(options.get("gradient") or options.get("laplacian")))
         options = options | {"derivatives": source.derivatives}
     of_path = (lambda path: open_system(path, pbc=pbc, field=field).frames) if source is None else source.frames
     frames = [frame for path in files for frame in of_path(path)]
