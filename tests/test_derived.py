@@ -269,3 +269,43 @@ def test_pearson():
     flat = Errors()
     flat.add(np.ones(5), q[:5])
     assert flat.pearson2() is None and Errors().pearson2() is None
+
+
+def test_resolution(system, frozen):
+    """Both Laplacians without their short waves; and what it belongs to."""
+    report = test([frozen], [system], derive=Wanted(laplacian=True, resolution=2.0), json_file="r.json")
+    rho, model, _ = both(frozen, system, 1)
+    values = [gradient_and_laplacian(d, ("laplacian",), resolution=2.0)["laplacian"] for d in (rho, model)]
+    assert report["frames"][1]["derived"]["laplacian"] == pytest.approx(figures(values[1], values[0]), rel=1e-4)
+    assert report["derived"]["resolution_A"] == 2.0
+    with pytest.raises(InputError, match="--resolution: belongs to --gradient and --laplacian"):
+        Wanted(dipole=True, resolution=2.0)
+    with pytest.raises(InputError, match="give --derivatives fft"):
+        Wanted(laplacian=True, resolution=2.0, derivatives="autograd")
+
+
+def test_prediction_without_vacuum(here, said):
+    """A model with a constant in vacuum has no Fourier derivatives of a molecule: told, null, and nothing is lost."""
+    model = calibrated(model_config({"type": "cgcnn"}))
+    model.output_mean.fill_(0.1)
+    save_frozen(model, "model.pth", {})
+    cell = np.eye(3) * 12.0
+    atom, grid = Structure([14], [[6.0, 6, 6]], cell, False), Grid((24, 24, 24), cell)
+    values = np.exp(-((np.linalg.norm(grid.points() - 6.0, axis=1) / 0.9) ** 2)).reshape(grid.shape)
+    write(Density(atom, grid, values), "one.h5")
+    assert abs(dcharge.load("model.pth").at(atom, [[0.0, 0, 0]])).max() > 0.05
+    report = test(["model.pth"], ["one.h5"], derive=Wanted(laplacian=True, plot="p.png"), json_file="r.json")
+    (frame,) = json.loads(open("r.json").read())["frames"]
+    assert frame["derived"]["laplacian"] is None and frame["derived"]["density"]["rmse"] > 0
+    assert report["derived"]["laplacian"] is None
+    assert "no vacuum at its ends" in said() and "Laplacian of this frame left out" in said()
+    assert "1 of 1 predictions have none" in said()
+
+
+def test_reference_without_derivatives_is_refused_first(here, frozen, monkeypatch):
+    cell = np.eye(3) * 4.0
+    grid = Grid((6, 6, 6), cell)
+    write(Density(Structure([14], [[2.0, 2, 2]], cell, False), grid, np.ones(grid.shape)), "full.h5")
+    monkeypatch.setattr("dcharge.evaluate.compare", lambda *args, **more: pytest.fail("predicted"))
+    with pytest.raises(InputError, match="full.h5.*no vacuum at its ends"):
+        test([frozen], ["full.h5"], derive=Wanted(laplacian=True))

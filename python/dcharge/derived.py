@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .analysis.differential import gradient_and_laplacian
+from .analysis.differential import check_resolution, gradient_and_laplacian
 from .analysis.dipole import Dipole, check_molecule, check_vacuum, dipole_moment, ion_charges
 from .analysis.parity import parity_plots
+from .analysis.spectral import check_continued
 from .density import Density
 from .derivatives import Derivatives
 from .errors import InputError, log
@@ -34,6 +35,7 @@ class Wanted:
 
     gradient, laplacian, dipole  whether
     derivatives  "fft" of the grid for both, or "autograd": the model's own beside the reference's fft
+    resolution   Angstrom: derivatives of both without waves shorter than that (fft)
     valence, origin, neutral  as in `analysis.dipole.dipole_moment`
     plot         picture with parity plots of all that, and of the density; or None
     """
@@ -42,6 +44,7 @@ class Wanted:
     laplacian: bool = False
     dipole: bool = False
     derivatives: str | None = None
+    resolution: float | None = None
     valence: dict[int, float] | None = None
     origin: str | None = None
     neutral: bool = False
@@ -50,6 +53,9 @@ class Wanted:
     def __post_init__(self):
         if self.derivatives is not None and not self.differentiated:
             raise InputError("--derivatives: belongs to --gradient and --laplacian; neither is asked for")
+        if self.resolution is not None and not self.differentiated:
+            raise InputError("--resolution: belongs to --gradient and --laplacian; neither is asked for")
+        check_resolution(self.resolution, self.derivatives)
         for option, given in (
             ("valence", self.valence is not None), ("neutral", self.neutral), ("dipole-origin", self.origin is not None)
         ):  # fmt: skip
@@ -85,14 +91,32 @@ class Derived:
         # refused before the long work where the model has no derivatives
         self.exact = Derivatives(predictor) if wanted.derivatives == "autograd" else None
 
+    def check(self, reference, name: str) -> None:
+        """InputError, before anything is predicted: free points, a reference without such derivatives or dipole."""
+        if not isinstance(reference, Density):
+            raise InputError(f"{name}: free points have no Laplacian and no dipole moment; a grid expected")
+        if self.wanted.differentiated:
+            check_continued(reference)
+        if self.wanted.dipole:
+            self._ions(reference)
+
+    def _ions(self, reference) -> dict[int, float] | None:
+        """Charges of the ions for all dipoles of a frame; None of a response."""
+        if reference.kind == "response":
+            check_molecule(reference)
+            return self.wanted.valence
+        check_vacuum(reference)
+        # whether the usual charges fit is asked of the reference: a poor prediction is no reason to doubt them
+        charges = ion_charges(reference, self.wanted.valence)
+        return dict(zip(reference.structure.numbers.tolist(), charges.tolist(), strict=True))
+
     def add(self, reference, name: str, values: np.ndarray, base: np.ndarray | None) -> dict:
         """One frame: reference Density, predicted and baseline's density [n] e/Angstrom^3 (no baseline: None).
 
-        Returns what `dcharge test --json` writes of it. InputError for free points, and where a grid has no such
-        derivative or dipole. Memory: some arrays of the grid.
+        Returns what `dcharge test --json` writes of it: null for derivatives that a prediction does not have (no vacuum
+        where the reference has it), which is told. InputError as `check`. Memory: some arrays of the grid.
         """
-        if not isinstance(reference, Density):
-            raise InputError(f"{name}: free points have no Laplacian and no dipole moment; a grid expected")
+        self.check(reference, name)
 
         def on_grid(values, word):
             if values is None:
@@ -109,33 +133,29 @@ class Derived:
             exact = gradient_and_laplacian(predicted, self.wanted.differentiated, self._exact)
         for what in ("density", *self.wanted.differentiated):
             truth = self._of(what, reference)
-            found = exact.pop(what) if what in exact else self._of(what, predicted)
+            try:
+                found = exact.pop(what) if what in exact else self._of(what, predicted)
+            except InputError as error:
+                log.warning(f"{error}; {FIELDS[what][0]} of this frame left out")
+                continue
             self._compare(frame, "errors", what, found, truth, reference.grid.dv)
             if self.wanted.plot:
                 frame.drawn[what] = tuple(x.reshape(-1, reference.n_points)[:, some].ravel() for x in (truth, found))
             if baseline is not None and (what == "density" or self.exact is None):
                 self._compare(frame, "base_errors", what, self._of(what, baseline), truth, reference.grid.dv)
         if self.wanted.dipole:
-            valence = self.wanted.valence
-            if reference.kind == "response":
-                check_molecule(reference)
-            else:
-                check_vacuum(reference)
-                # whether the usual charges fit is asked of the reference: a poor prediction is no reason to doubt them
-                charges = ion_charges(reference, valence)
-                valence = dict(zip(reference.structure.numbers.tolist(), charges.tolist(), strict=True))
+            valence = self._ions(reference)
             for density in (reference, predicted, baseline):
                 if density is not None:
                     frame.dipoles.append(dipole_moment(density, valence, self.wanted.origin, self.wanted.neutral))
         self.frames.append(frame)
         return self._json(frame)
 
-    @staticmethod
-    def _of(what: str, density: Density) -> np.ndarray:
+    def _of(self, what: str, density: Density) -> np.ndarray:
         """A quantity on the grid, [n1, n2, n3] or [3, n1, n2, n3], derivatives by Fourier transform."""
         if what == "density":
             return np.asarray(density.total, dtype=np.float64)
-        return gradient_and_laplacian(density, (what,))[what]
+        return gradient_and_laplacian(density, (what,), resolution=self.wanted.resolution)[what]
 
     def _exact(self, density: Density):
         """The model's own derivatives, tile by tile."""
@@ -150,7 +170,7 @@ class Derived:
 
     # ------------------------------------------------------------------------------------------------------ reports
     def _json(self, frame: _Frame) -> dict:
-        out = {what: _figures(e) for what, e in frame.errors.items()}
+        out = {what: _figures(frame.errors[what]) if what in frame.errors else None for what in self._names()}
         if frame.base_errors:
             out["baseline"] = {what: _figures(e) for what, e in frame.base_errors.items()}
         if frame.dipoles:
@@ -164,10 +184,14 @@ class Derived:
             }
         return out
 
+    def _names(self) -> tuple[str, ...]:
+        return ("density", *self.wanted.differentiated)
+
     def report(self) -> dict:
-        """Pooled over frames: what `dcharge test --json` calls `derived`."""
+        """Pooled over frames: what `dcharge test --json` calls `derived`; null where no frame has it."""
         out = {"derivatives": (self.wanted.derivatives or "fft") if self.wanted.differentiated else None}
-        out |= self._pooled("errors")
+        out |= {"resolution_A": self.wanted.resolution} if self.wanted.resolution is not None else {}
+        out |= dict.fromkeys(self._names()) | self._pooled("errors")
         base = self._pooled("base_errors")
         out["baseline"] = base or None
         if self.wanted.dipole:
@@ -202,9 +226,14 @@ class Derived:
         rows, width = [], max([5, *(len(f.name) for f in self.frames)])
         wide = max([7, *(len(f.formula) for f in self.frames)])
         if self.wanted.differentiated:
-            names = list(self.frames[0].errors)
+            names = self._names()
             way = self.wanted.derivatives or "fft"
             rows.append(f"# errors of derived fields, derivatives of the model by {way}, of the reference by fft")
+            if self.wanted.resolution is not None:
+                rows.append(f"# gradient and Laplacian of both without waves shorter than {self.wanted.resolution:g} A")
+            fewer = sum(len(f.errors) < len(names) for f in self.frames)
+            if fewer:
+                rows.append(f"# {fewer} of {len(self.frames)} predictions have none: '-', and not in the last line")
             rows.append("# units e/A^3 (rho), e/A^4 (gradient), e/A^5 (Laplacian); R2 = 1 - SSE/SST, r2 = Pearson^2")
             head = "".join(f"{f'{k}({FIELDS[n][0]})':>16s}" for n in names for k in ("RMSE", "R2", "r2"))
             rows.append(f"  {'frame':{width}s} {'formula':{wide}s}{head}")
@@ -213,7 +242,7 @@ class Derived:
             each.append(("all", "", report))
             each += [("all", "base", report["baseline"])] if report["baseline"] else []
             for name, formula, found in each:
-                cells = (found[n][k] if n in found else None for n in names for k in ("rmse", "r2", "r2_pearson"))
+                cells = (found[n][k] if found.get(n) else None for n in names for k in ("rmse", "r2", "r2_pearson"))
                 rows.append(f"  {name:{width}s} {formula:{wide}s}" + "".join(f"{_short(x):>16s}" for x in cells))
         if self.wanted.dipole:
             rows += self._dipole_table(width)
@@ -243,8 +272,11 @@ class Derived:
     def draw(self) -> None:
         """The parity plots, one panel per quantity."""
         panels = []
-        for what in self.frames[0].drawn:
-            truth, found = (np.concatenate([f.drawn[what][k] for f in self.frames]) for k in (0, 1))
+        for what in self._names():
+            drawn = [f.drawn[what] for f in self.frames if what in f.drawn]
+            if not drawn:
+                continue
+            truth, found = (np.concatenate([pair[k] for pair in drawn]) for k in (0, 1))
             panels.append((*FIELDS[what], truth, found, False))
         if self.wanted.dipole:
             pairs = [f.dipoles[:2] for f in self.frames]

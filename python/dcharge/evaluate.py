@@ -116,6 +116,8 @@ def test(
                 coarse_verdict.on_grid(reference)
             read.append((system["path"], frame))
             check_frame(reference, config["target"], config["type_map"])
+            if derived is not None:
+                derived.check(reference, frame.name)
             started = time.perf_counter()
             base_values = None
             if calibration is None:

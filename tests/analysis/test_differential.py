@@ -126,3 +126,37 @@ def test_family_that_is_not_smooth(here, capsys):
     assert "predicting" not in error  # refused before the long work
     with pytest.raises(InputError, match="not smooth"):
         dcharge.derivatives.density_derivatives(model, Structure([14], [[0, 0, 0]], SKEWED, True), [[0, 0, 1.0]])
+
+
+def test_resolution():
+    """Of two waves in a skewed cell the longer one is left, exactly; with a fine resolution nothing is lost."""
+    grid = Grid((18, 15, 20), SHARP)
+    reciprocal = 2 * np.pi * np.linalg.inv(SHARP).T
+    long, short = np.array([1, -1, 0]) @ reciprocal, np.array([3, 2, -4]) @ reciprocal
+    lengths = [2 * np.pi / np.linalg.norm(g) for g in (long, short)]
+    points = grid.points()
+    waves = [np.cos(points @ g + 0.3) for g in (long, short)]
+    density = Density(Structure([], [], SHARP, True), grid, (3 + waves[0] + waves[1]).reshape(grid.shape))
+    between, below = (lengths[0] + lengths[1]) / 2, 0.9 * lengths[1]
+    assert lengths[0] > 1.5 * lengths[1] and below > 2 * np.linalg.norm(grid.steps, axis=1).max()
+    found = gradient_and_laplacian(density, resolution=between)
+    exact_to(found["laplacian"].ravel(), -(long @ long) * waves[0], 1e-12)
+    exact_to(found["gradient"].reshape(3, -1), -np.sin(points @ long + 0.3) * long[:, None], 1e-12)
+    all_of_it = gradient_and_laplacian(density, resolution=below)["laplacian"].ravel()
+    exact_to(all_of_it, -(long @ long) * waves[0] - (short @ short) * waves[1], 1e-12)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--laplacian", "--resolution", "0"], "--resolution 0: a length in Angstrom expected"),
+        (["--dipole", "--resolution", "1"], "--resolution: belongs to --gradient"),
+        (["-m", "model.pth", "--grid", "4", "4", "4", "--laplacian", "--resolution", "1"], "give --derivatives fft"),
+    ],
+)
+def test_resolution_that_makes_no_sense(here, options, message, capsys):
+    save_frozen(calibrated(model_config()), "model.pth", {})
+    write(periodic((4, 4, 4))[0], "rho.cube")
+    assert main(["analyze", "rho.cube", *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "predicting" not in error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import InputError
 from .observation import Field, Observation
 from .planes import plane_of
 from .spectral import Waves
@@ -12,19 +13,36 @@ FLAG = ("gradient", "laplacian")  # one module for both: a model's derivatives a
 OPTIONS = {
     "--gradient": {"action": "store_true", "help": "length of the gradient (e/Angstrom^4), a field"},
     "--laplacian": {"action": "store_true", "help": "Laplacian (e/Angstrom^5), a field"},
+    "--resolution": {
+        "type": float,
+        "metavar": "L",
+        "help": "of both, by Fourier transform: without waves shorter than L Angstrom, as on a grid of L/2",
+    },
 }
 SHOWN = 98.0  # percentile of |Laplacian| in the plane at the ends of the colour scale: next to nuclei it has no bound
 
 
-def gradient_and_laplacian(density, wanted=FLAG, derivatives=None) -> dict[str, np.ndarray]:
+def check_resolution(resolution, derivatives) -> None:
+    """InputError where a resolution (Angstrom, or None) is none, or asked of a model's own derivatives."""
+    if resolution is None:
+        return
+    if not 0 < resolution < np.inf:
+        raise InputError(f"--resolution {resolution:g}: a length in Angstrom expected")
+    if derivatives not in (None, "fft"):
+        raise InputError("--resolution: leaves out waves of a grid; give --derivatives fft")
+
+
+def gradient_and_laplacian(density, wanted=FLAG, derivatives=None, resolution=None) -> dict[str, np.ndarray]:
     """What is `wanted` of "gradient" [3, n1, n2, n3] e/Angstrom^4 and "laplacian" [n1, n2, n3] e/Angstrom^5, float64.
 
     derivatives  function of the density that yields (flat index, rho, gradient, Hessian), e.g. a model's; default:
                  Fourier derivatives of the grid, which must be periodic or vanish at its ends (InputError)
+    resolution   Angstrom: without waves shorter than that; Fourier derivatives alone
     """
     grid = density.grid
+    check_resolution(resolution, derivatives)
     if derivatives is None:
-        waves, out = Waves(density), {}
+        waves, out = Waves(density, resolution), {}
         if "gradient" in wanted:
             out["gradient"] = np.stack([waves.gradient(a) for a in range(3)])
         if "laplacian" in wanted:
@@ -41,7 +59,10 @@ def observe(density, options) -> Observation:
     """The fields; largest values, root mean squares; of a model's own derivatives the integral of the Laplacian, which
     is zero for a whole density on a grid that is fine enough (by Fourier transform it is zero whatever the density)."""
     wanted = [name for name in FLAG if options.get(name)]
-    found, out = gradient_and_laplacian(density, wanted, options.get("derivatives")), Observation()
+    found, out = (
+        gradient_and_laplacian(density, wanted, options.get("derivatives"), options.get("resolution")),
+        Observation(),
+    )
     if "gradient" in found:
         size = np.sqrt((found.pop("gradient") ** 2).sum(0))
         out.figures["largest gradient"] = (float(size.max()), "e/A^4")

@@ -19,6 +19,7 @@ from ..io.replacing import check_folder, replacing
 from ..io.source import stem
 from ..io.writers import with_word
 from . import observables
+from .differential import check_resolution
 from .observation import Observation
 
 PICTURES = ("png", "pdf", "svg")
@@ -125,7 +126,9 @@ def analyze(
 
     analyses, cubes = [], [path for path in outputs if is_cube(path)]
     outputs = [path for path in outputs if path not in cubes]
-    if source is not None and derivatives != "fft":
+    own = source is not None and derivatives != "fft"
+    check_resolution(options.get("resolution"), "autograd" if own else "fft")
+    if own:
         if any(options.get(name) for name in DIFFERENTIATED):
             # a Laplacian has no bound in a cusp; IRI and DORI leave such places out
             source.prepare(smooth=bool(options.get("gradient") or options.get("laplacian")))

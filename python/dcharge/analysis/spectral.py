@@ -16,33 +16,44 @@ BLOCK = 1 << 16  # points handed out at once
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
+def check_continued(density) -> None:
+    """InputError where a density cannot be continued periodically: an axis that is not periodic without vacuum at its
+    ends, a grid that is not the periodic cell."""
+    grid, structure, rho = density.grid, density.structure, density.total
+    rows = structure.pbc
+    if not np.allclose(grid.cell[rows], structure.cell[rows], rtol=0, atol=1e-3):
+        raise InputError(f"{density.name}: the grid is not the periodic cell, its Fourier derivatives have no meaning")
+    for axis in np.flatnonzero(~rows):
+        ends = np.abs(np.take(rho, [0, -1], axis=axis)).max()
+        if ends > BORDER * np.abs(rho).max():
+            raise InputError(
+                f"{density.name}: not periodic along {'abc'[axis]} and no vacuum at its ends: Fourier derivatives "
+                "need one of them (a smooth model's own need neither)"
+            )
+
+
 class Waves:
     """Fourier coefficients of a total density, and the derivatives that follow from them, each [n1, n2, n3].
 
-    InputError where the density cannot be continued periodically: an axis that is not periodic without vacuum at its
-    ends, a grid that is not the periodic cell. Memory: one complex array of half the grid, one array per derivative.
+    resolution  Angstrom: waves shorter than this are left out, whatever their direction, and the terms at n/2; None:
+                all are kept
+    InputError as `check_continued`. Memory: one complex array of half the grid, one array per derivative.
     """
 
-    def __init__(self, density):
-        grid, structure = density.grid, density.structure
-        rho = np.asarray(density.total, dtype=np.float64)
-        rows = structure.pbc
-        if not np.allclose(grid.cell[rows], structure.cell[rows], rtol=0, atol=1e-3):
-            raise InputError(
-                f"{density.name}: the grid is not the periodic cell, its Fourier derivatives have no meaning"
-            )
-        for axis in np.flatnonzero(~rows):
-            ends = np.abs(np.take(rho, [0, -1], axis=axis)).max()
-            if ends > BORDER * np.abs(rho).max():
-                raise InputError(
-                    f"{density.name}: not periodic along {'abc'[axis]} and no vacuum at its ends: Fourier derivatives "
-                    "need one of them (a model gives derivatives everywhere: -m)"
-                )
+    def __init__(self, density, resolution: float | None = None):
+        check_continued(density)
+        grid, rho = density.grid, np.asarray(density.total, dtype=np.float64)
         self.shape = grid.shape
         self.waves = scipy.fft.rfftn(rho)
         # G = 2 pi (m1, m2, m3) . (inverse cell)^T; along an axis of the grid d/dx_a = sum_k (inverse)_ak d/du_k
         self.inverse = np.linalg.inv(grid.cell)
         self.odd, self.even = _frequencies(grid.shape, odd=True), _frequencies(grid.shape, odd=False)
+        if resolution is not None:
+            square = sum(_along(self.inverse[a], self.even) ** 2 for a in range(3))
+            self.waves[square > (2 * np.pi / resolution) ** 2] = 0.0
+            for k, n in enumerate(grid.shape):
+                if n % 2 == 0:  # the term at n/2 stands for G and for -G along this axis: its length is not known
+                    self.waves[(slice(None),) * k + (n // 2,)] = 0.0
 
     def _back(self, factor) -> np.ndarray:
         return scipy.fft.irfftn(factor * self.waves, s=self.shape)

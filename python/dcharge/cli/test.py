@@ -9,6 +9,8 @@ HELP = "Errors of a frozen model on known densities, on the full grid, beside th
 
 def add_arguments(parser) -> None:
     """Arguments of `dcharge test`."""
+    from ..analysis.differential import OPTIONS as DIFFERENTIAL
+
     add_models(parser, "several: an ensemble, errors of its mean and whether its deviation tells them")
     parser.add_argument(
         "-s", "--system", nargs="+", required=True, metavar="PATH", help="files or folders with densities"
@@ -28,6 +30,7 @@ def add_arguments(parser) -> None:
     group.add_argument("--laplacian", action="store_true", help="RMSE and R2 of the Laplacian, e/Angstrom^5")
     group.add_argument("--gradient", action="store_true", help="RMSE and R2 of the gradient, e/Angstrom^4")
     add_derivatives(group, "default: fft; the reference's always")
+    group.add_argument("--resolution", **DIFFERENTIAL["--resolution"])
     add_dipole(group)
     group.add_argument("--plot", metavar="FILE", help="parity plots of density and all of these (.png, .pdf, .svg)")
     add_precision(parser, "what it costs and saves")
@@ -55,6 +58,7 @@ def run(args) -> None:
         laplacian=args.laplacian,
         dipole=args.dipole,
         derivatives=args.derivatives,
+        resolution=args.resolution,
         valence=parse_valence(args.valence),
         origin=args.dipole_origin,
         neutral=args.neutral,
