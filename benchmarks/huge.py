@@ -74,7 +74,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=23, help="cells of 8 atoms along an edge (default: 23)")
     parser.add_argument("--spacing", type=float, default=0.25, help="of the grid, Angstrom (default: 0.25)")
     parser.add_argument("--output", default="rho.h5", help="file name, which says the format (default: rho.h5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--threads", type=int, default=cores, help="default: all cores that this process may use")
     parser.add_argument("--quick", action="store_true", help="216 atoms, to see that it runs")
     args = parser.parse_args()
     if args.quick:

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-PLANNED = 0.92  # share of the minutes that is planned for; training/max_minutes guards the whole
+MORE = 1.5  # times the steps that fit: training/max_minutes ends every run, and the learning rate follows the time
 REPORTS, REPORTING = 40, 0.1  # most evaluations on the validation data, and the share of the time they may take
 SAVE_SECONDS = 10.0  # between two checkpoints
 TIMED_STEPS, UNTIMED_STEPS, TIMED_SECONDS = 20, 3, 5.0
@@ -137,8 +137,9 @@ def training_input(train, valid, type_map, settings: dict, model: dict | None = 
 
 
 def schedule(config: dict, minutes: float) -> dict:
-    """Steps, evaluations and checkpoints that fit into `minutes`, from a short timing of real steps.
+    """More steps than fit into `minutes`, evaluations and checkpoints, from a short timing of real steps.
 
+    A run so lasts its minutes whatever the machine does meanwhile, and ends at the lowest learning rate.
     Returns keys of `training` and, under "timing", what was measured.
     """
     from dcharge.config import normalize
@@ -158,16 +159,16 @@ def schedule(config: dict, minutes: float) -> dict:
     start = time.perf_counter()
     trainer.validate()
     report = time.perf_counter() - start
-    budget = PLANNED * 60 * minutes
+    budget = 60 * minutes
     reports = max(1, min(REPORTS, int(REPORTING * budget / max(report, 1e-6))))
-    numb_steps = max(10, int((budget - reports * report) / step))
+    fitting = max(10, int((budget - reports * report) / step))
     say(
         f"timing: {1e3 * step:.1f} ms per step, {report:.2f} s per evaluation, setup {setup:.1f} s: "
-        f"{numb_steps} steps and {reports} evaluations for {minutes:g} minutes"
+        f"about {fitting} steps and {reports} evaluations in {minutes:g} minutes"
     )
     return {
-        "numb_steps": numb_steps,
-        "disp_freq": max(1, -(-numb_steps // reports)),
+        "numb_steps": int(MORE * fitting),
+        "disp_freq": max(1, -(-fitting // reports)),
         "save_freq": max(1, int(SAVE_SECONDS / step)),
         "max_minutes": minutes,
         "timing": {"setup_s": setup, "step_s": step, "evaluation_s": report},
