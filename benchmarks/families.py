@@ -72,7 +72,8 @@ def run(system: str, family: str, bare: bool, data: study.Data, args) -> dict:
 
 def table(results: list[dict]) -> str:
     """Markdown: one row per training."""
-    head = ["system", "family", "baseline", "NMAE %", "MAE", "RMSE", "R2", "points/s", "parameters", "steps", "minutes"]
+    head = ["system", "family", "baseline", "NMAE %", "MAE", "RMSE", "R2", "points/s", "parameters"]
+    head += ["training points", "steps", "minutes"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
     for r in results:
         m = r["tests"]["test"]["pooled"]
@@ -83,7 +84,8 @@ def table(results: list[dict]) -> str:
             f"{m['r2']:.5f}",
             f"{r['points_per_s']:,.0f}".replace(",", " "),
         ]
-        words += [f"{r['parameters']:,}".replace(",", " "), str(r["steps"]), f"{r['trained_minutes']:.2f}"]
+        words += [f"{r[key]:,}".replace(",", " ") for key in ("parameters", "n_train_points")]
+        words += [str(r["steps"]), f"{r['trained_minutes']:.2f}"]
         lines.append("| " + " | ".join(words) + " |")
     threads = " and ".join(sorted({str(r["threads"]) for r in results}))
     text = "Full grids of unseen frames; MAE and RMSE in e/Angstrom^3; training and prediction on"

@@ -136,7 +136,7 @@ def test_systems_as_string_list_or_mapping():
 
     assert read("a") == read(["a"]) == read([{"path": "a"}]) == read({"path": "a"})
     assert read([{"path": "a", "pbc": [1, 1, 0], "field": [0, 0, 0]}]) == [
-        {"path": "a", "pbc": [1, 1, 0], "field": [0.0, 0.0, 0.0]}
+        {"path": "a", "pbc": [1, 1, 0], "field": [0.0, 0.0, 0.0], "frames": None}
     ]
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import curve, density, input_config, merged, validated
 
+from dcharge.dataset import system_frames
 from dcharge.density import Density, PointDensity
 from dcharge.errors import InputError
 from dcharge.io import HDF5Writer, write
@@ -112,3 +113,37 @@ def test_told_about_the_data(here, cubes, said):
     assert "frame1.cube is training data too" in text
     assert "training_data/batch_size 1000000: there are only 600 points" in text
     assert "baseline alone: validation nmae = " in text and "; best validation nmae " in text
+
+
+def test_frames_of_a_system(here, cubes):
+    """A list of numbers, or a file that has it: how published data sets are split."""
+    paths = [str(c) for c in cubes]
+    (here / "all.txt").write_text("\n".join(paths))
+    (here / "datasplits.json").write_text('{"train": [1], "validation": [0]}')
+    names = [f.name for f in system_frames(["all.txt"])]
+    for chosen, expected in (([1], [1]), ([1, 0], [1, 0]), ("datasplits.json:validation", [0]), (None, [0, 1])):
+        assert [f.name for f in system_frames([{"path": "all.txt", "frames": chosen}])] == [names[i] for i in expected]
+    parts = {
+        part: {"systems": [{"path": "all.txt", "frames": f"datasplits.json:{name}"}]}
+        for part, name in (("training_data", "train"), ("validation_data", "validation"))
+    }
+    trainer = Trainer(input_config([], {"training": parts}))
+    assert len(trainer.samples.structures) == 1 and len(trainer.validation) > 0
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        ([2], r"systems/0: frames: all\.txt has frames 0 to 1, 2 is none of them"),
+        ([-1], "-1 is none of them"),
+        ([1, 0, 1], "frames: 1 stands there twice"),
+        ("datasplits.json:trian", r"no key 'trian' in datasplits\.json; did you mean 'train'\?"),
+        ("missing.json:train", r"frames 'missing\.json:train': FILE\.json:KEY of a readable file expected"),
+        ("datasplits.json:text", "a list of integers expected there"),
+    ],
+)
+def test_frames_that_are_not_there(here, cubes, frames, message):
+    (here / "all.txt").write_text("\n".join(map(str, cubes)))
+    (here / "datasplits.json").write_text('{"train": [1], "text": ["1"]}')
+    with pytest.raises(InputError, match=message):
+        system_frames([{"path": "all.txt", "frames": frames}], "training/training_data/systems")

@@ -256,6 +256,29 @@ def transfer_data(tmp_path_factory):
     return folder
 
 
+def test_families(data, tmp_path):
+    """Two families, with and without baseline; every training lasts its minutes; the second call repeats nothing."""
+    command = [sys.executable, "-m", "benchmarks.families", "--data", data, "--minutes", 0.03, "--systems", "si_bulk"]
+    command += ["--families", "deep_charge", "cgcnn", "--points", 60, "--batch", 16, "--out", tmp_path]
+    for again in range(2):
+        done = subprocess.run([str(x) for x in command], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("done before") == 4 * again
+    results = json.loads((tmp_path / "families.json").read_text())
+    assert [(r["family"], r["bare"]) for r in results] == [
+        (f, b) for f in ("deep_charge", "cgcnn") for b in (False, True)
+    ]
+    for r in results:
+        assert 0.03 <= r["trained_minutes"] < 0.2 and r["n_train_points"] == 180 and r["points_per_s"] > 0
+        assert r["parameters"] > 0 and r["tests"]["test"]["pooled"]["nmae_percent"] > 0
+    assert (tmp_path / "families.md").read_text().count("| si_bulk |") == 4
+    assert (tmp_path / "families.png").stat().st_size > 1000
+    done = subprocess.run(
+        [str(x) for x in [*command, "--all", "--minutes", 0.02]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "of other settings or minutes" in done.stderr + done.stdout
+
+
 def test_transfer(transfer_data, tmp_path):
     """Two sizes of one training set; errors of every set and environment; the second call repeats nothing."""
     options = ["--data", transfer_data, "--minutes", 0.005, "--batch", 32, "--out", tmp_path]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .batch import Batch
-from .errors import InputError, counted, log, say_once
+from .errors import InputError, counted, log, nearest, say_once
 from .io import open_system
 from .models import Model
 from .progress import track
@@ -65,15 +67,47 @@ class Samples:
 
 
 def system_frames(entries, where: str = "") -> list:
-    """Frames of systems given as paths or {"path", "pbc", "field"}; errors begin with `where`, a place in an input."""
+    """Frames of systems given as paths or {"path", "pbc", "field", "frames"}; errors begin with `where`, a place in an
+    input."""
     frames = []
     for i, entry in enumerate(entries):
         entry = {"path": entry} if isinstance(entry, str) else entry
         try:
-            frames += open_system(entry["path"], pbc=entry.get("pbc"), field=entry.get("field")).frames
+            found = open_system(entry["path"], pbc=entry.get("pbc"), field=entry.get("field")).frames
+            frames += chosen_frames(found, entry.get("frames"), entry["path"])
         except InputError as error:
             raise InputError(f"{where}/{i}: {error}" if where else str(error)) from error
     return frames
+
+
+def chosen_frames(frames: list, numbers, path) -> list:
+    """Those of a system's frames that `numbers` names: integers from 0, "FILE.json:KEY" of such a list, or None (all).
+
+    InputError where there is no such list, or a number is out of range or named twice.
+    """
+    if numbers is None:
+        return frames
+    words = "frames"
+    if isinstance(numbers, str):
+        file, _, name = numbers.rpartition(":")
+        words = f"frames '{numbers}'"
+        try:
+            held = json.loads(Path(file).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{words}: FILE.json:KEY of a readable file expected ({error})") from None
+        if not isinstance(held, dict) or name not in held:
+            hint = nearest(name, held) if isinstance(held, dict) else ""
+            raise InputError(f"{words}: no key '{name}' in {file}{hint}")
+        numbers = held[name]
+        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+            raise InputError(f"{words}: a list of integers expected there")
+    wrong = [n for n in numbers if not 0 <= n < len(frames)]
+    if wrong:
+        raise InputError(f"{words}: {path} has frames 0 to {len(frames) - 1}, {wrong[0]} is none of them")
+    if len(set(numbers)) < len(numbers):
+        twice = next(n for i, n in enumerate(numbers) if n in numbers[:i])
+        raise InputError(f"{words}: {twice} stands there twice")
+    return [frames[n] for n in numbers]
 
 
 def sample_frame(density, sampler, seed: int, number: int):

@@ -83,9 +83,9 @@ def test_tar(tmp_path, suffix, said):
         tar.add(FORMATS / "ELFCAR.gz", "in/ELFCAR.gz")
     system = io.open_system(archive)
     assert "1 member of other names not used: in/ELFCAR.gz" in said()
-    assert [f.name for f in system.frames] == ["in/CHGCAR.gz", "in/a.cube.zz"]
-    assert np.allclose(system.frames[1].read().values, make_density(0).values, rtol=6e-6, atol=0)
-    assert len(system.frames[0].structure) == 3
+    assert [f.name for f in system.frames] == ["in/a.cube.zz", "in/CHGCAR.gz"]  # as in the archive
+    assert np.allclose(system.frames[0].read().values, make_density(0).values, rtol=6e-6, atol=0)
+    assert len(system.frames[1].structure) == 3
 
 
 def test_list_of_tar_files(tmp_path):
@@ -102,7 +102,7 @@ def test_list_of_tar_files(tmp_path):
     (tmp_path / "all.txt").write_text("b.tar\na.tar\n\none.CHGCAR\n")
     frames = io.open_system(tmp_path / "all.txt").frames
     assert [f.name for f in frames] == [
-        f"{archive}.tar/{name}" for archive in "ba" for name in ("000001.cube.gz", "000002.CHGCAR.zz")
+        f"{archive}.tar/{name}" for archive in "ba" for name in ("000002.CHGCAR.zz", "000001.cube.gz")
     ] + ["one.CHGCAR"]
     for frame in frames[:4]:
         np.testing.assert_allclose(frame.read().values, values[frame.name], rtol=6e-6, atol=1e-9)

@@ -48,6 +48,13 @@ SYSTEM = (
         PBC,
     ),
     key("field", [list[float], None], None, "Electric field in V/Angstrom, in place of what the file says.", VECTOR),
+    key(
+        "frames",
+        [list[int], str, None],
+        None,
+        "Numbers of the frames to take, from 0 in the order of the files and of the members of a tar file; or "
+        "FILE.json:KEY, where such a list stands (datasplits.json:train of DeepDFT). null: all.",
+    ),
 )
 
 

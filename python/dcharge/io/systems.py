@@ -226,7 +226,7 @@ def _tar_sources(path: Path) -> list[tuple[Source, str]]:
         say_once(
             f"io.tar:{path}", f"{path}: {counted(len(others), 'member')} of other names not used: {others[0]}, ..."
         )
-    return sorted(found, key=lambda pair: pair[1])
+    return found  # in the order of the archive, which published lists of frames count
 
 
 def _listed_sources(path: Path) -> list[tuple[Source, str]]:
