@@ -136,6 +136,8 @@ template <class T>
 struct MessageGraph;
 template <class T>
 struct MessageGradients;
+template <class T>
+struct MessageNetwork;
 
 template <class T>
 struct KernelsOf {
@@ -198,6 +200,9 @@ struct KernelsOf {
   void (*pair_messages_backward)(const MessageGraph<T>&, const T* grad, int64_t first, int64_t last,
                                  const MessageGradients<T>&, void* scratch);
   size_t (*message_scratch)(const MessageGraph<T>&);
+  // out [n_points, features], rows of the points first .. last - 1, at most kMessagePoints, written
+  void (*message_network)(const MessageNetwork<T>&, int64_t first, int64_t last, T* out, void* scratch);
+  size_t (*message_network_scratch)(const MessageNetwork<T>&);
 };
 
 struct Kernels {

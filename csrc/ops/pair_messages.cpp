@@ -3,7 +3,7 @@
 
 #include "core/cubic.hpp"
 #include "cpu/messages.hpp"
-#include "ops/check.hpp"
+#include "ops/message_arguments.hpp"
 
 namespace dcharge {
 namespace {
@@ -14,25 +14,6 @@ constexpr int64_t kMostSums = 64;                // sets of them
 constexpr int64_t kMostSummed = int64_t(1) << 24;  // numbers in all sets, unless one has more
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-// Python checks the same with better words.
-void check_pairs(const Tensor& offset, const Tensor& atom, const Tensor& distance, int64_t n_atoms, double rcut) {
-  const int64_t *first = data<int64_t>(offset), *to = data<int64_t>(atom);
-  const double* d = data<double>(distance);
-  int64_t n_points = offset.size(0) - 1, n_pairs = atom.size(0);
-  bool good = first[0] == 0 && first[n_points] == n_pairs, known = true, near = true;
-  for (int64_t i = 0; i < n_points; ++i) {
-    good &= first[i] <= first[i + 1];
-  }
-  for (int64_t e = 0; e < n_pairs; ++e) {
-    known &= to[e] >= 0 && to[e] < n_atoms;
-    near &= d[e] >= 0 && d[e] <= rcut;
-  }
-  require(rcut > 0, "rcut: a positive length expected");
-  require(good, "pair_offset: values must grow from 0 to the number of pairs");
-  require(known, "pair_atom: values must lie in 0.." + std::to_string(n_atoms - 1) + " (rows of sent)");
-  require(near, "distance: values in 0..rcut expected");
-}
 
 struct MessageTensors {
   ScalarType dtype;
@@ -118,27 +99,33 @@ struct PaddedOutput {
   }
 };
 
-// What the kernels read: padded rows, and the weight in panels of `panel` columns.
+// To what columns are padded: whole panels of a product, and whole tiles of the adjoint.
+template <class T>
+int64_t padding() {
+  return std::max<int64_t>(kPad, 2 * kernels_of<T>().width);
+}
+
+int64_t whole(int64_t n, int64_t tile) { return (n + tile - 1) / tile * tile; }
+
+// What the kernels read: padded rows, and the weight in panels.
 template <class T>
 struct Graph {
   MessageGraph<T> view;
 
-  Graph(const MessageTensors& t, bool adjoint) : Graph(t, adjoint, 2 * kernels_of<T>().width) {}
+  Graph(const MessageTensors& t, bool adjoint) : Graph(t, adjoint, padding<T>()) {}
 
  private:
   int64_t hidden, features;
   PaddedRows<T> sent, received, table, bias;
   Scratch weight, weight_turned;
 
-  static int64_t whole(int64_t n, int64_t panel) { return (n + panel - 1) / panel * panel; }
-
-  // [padded / panel][k][panel] of w[column * column_step + i * step], i < k
-  static T* panels(Scratch& memory, int64_t panel, int64_t padded, int64_t columns, int64_t k, const T* w,
-                   int64_t column_step, int64_t step) {
+  // [padded / 16][k][16] of w[column * column_step + i * step], i < k
+  static T* panels(Scratch& memory, int64_t padded, int64_t columns, int64_t k, const T* w, int64_t column_step,
+                   int64_t step) {
     T *out = make_numbers<T>(memory, padded * k), *to = out;
-    for (int64_t first = 0; first < padded; first += panel) {
+    for (int64_t first = 0; first < padded; first += kPad) {
       for (int64_t i = 0; i < k; ++i) {
-        for (int64_t column = first; column < first + panel; ++column) {
+        for (int64_t column = first; column < first + kPad; ++column) {
           *to++ = column < columns ? w[column * column_step + i * step] : T(0);
         }
       }
@@ -146,16 +133,16 @@ struct Graph {
     return out;
   }
 
-  Graph(const MessageTensors& t, bool adjoint, int64_t panel)
-      : hidden(whole(t.n_hidden, panel)),
-        features(whole(t.n_features, panel)),
+  Graph(const MessageTensors& t, bool adjoint, int64_t tile)
+      : hidden(whole(t.n_hidden, tile)),
+        features(whole(t.n_features, tile)),
         sent(t.sent, t.n_atoms, t.n_hidden, hidden),
         received(t.received, t.n_points, t.n_hidden, hidden),
         table(t.table, t.n_knots, t.n_features, features),
         bias(t.bias, 1, t.n_features, features) {
     const T* w = data<T>(t.weight);
-    T* by_hidden = panels(weight, panel, features, t.n_features, t.n_hidden, w, t.n_hidden, 1);
-    T* by_feature = adjoint ? panels(weight_turned, panel, hidden, t.n_hidden, t.n_features, w, 1, t.n_hidden) : nullptr;
+    T* by_hidden = panels(weight, features, t.n_features, t.n_hidden, w, t.n_hidden, 1);
+    T* by_feature = adjoint ? panels(weight_turned, hidden, t.n_hidden, t.n_features, w, 1, t.n_hidden) : nullptr;
     view = {t.n_hidden,
             t.n_features,
             hidden,
@@ -293,8 +280,7 @@ struct FilteredGraph {
   MessageGraph<T> view{};
 
   explicit FilteredGraph(const FilteredTensors& t)
-      : features((t.n_features + 2 * kernels_of<T>().width - 1) / (2 * kernels_of<T>().width) * 2 *
-                 kernels_of<T>().width),
+      : features(whole(t.n_features, padding<T>())),
         sent(t.sent, t.n_atoms, t.n_features, features),
         table(t.table, t.n_knots, t.n_features, features) {
     view.n_features = t.n_features;

@@ -53,6 +53,9 @@ void define_ops(Library& m) {
   m.def("pair_messages(" DCHARGE_MESSAGES ") -> Tensor");
   m.def("pair_messages_backward(Tensor grad, " DCHARGE_MESSAGES ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("filtered_sums(" DCHARGE_FILTERED ") -> Tensor");
+  m.def(
+      "message_network(Tensor first, Tensor sent, Tensor pair_offset, Tensor pair_atom, Tensor distance, Tensor table, "
+      "Tensor weights, Tensor vectors, float rcut) -> Tensor");
   m.def("filtered_sums_backward(Tensor grad, " DCHARGE_FILTERED ") -> (Tensor, Tensor)");
   m.def("crystal_network(" DCHARGE_GEOMETRY
         ", Tensor state, Tensor center, Tensor neighbor, Tensor weights, Tensor bias, Tensor table, Tensor scale, "

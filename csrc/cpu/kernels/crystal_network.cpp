@@ -74,8 +74,6 @@ DCHARGE_INLINE void update(const T* x, const T* scale, const T* shift, const Vec
   }
 }
 
-constexpr int64_t whole_rows(int64_t n, int64_t rows) { return (n + rows - 1) / rows * rows; }
-
 template <class T>
 struct CrystalScratch {
   T *x, *both, *terms;  // [rows][F], [rows][4 F], [rows][2 F]
@@ -95,43 +93,14 @@ struct CrystalScratch {
 };
 
 // both[row] = bias + W x[row] for whole groups of rows.
-template <class T, int PANELS>
-DCHARGE_INLINE void rows_by_panels(const CrystalNetwork<T>& n, const T* weights, const T* bias, int64_t n_rows,
-                                   int64_t panel, const T* x, T* both) {
-  constexpr int ROWS = kSumRows<T>, V = kPanelVectors<T>;
-  int64_t F = n.padded, size = n.n_features * kPad;
-  for (int64_t row = 0; row < n_rows; row += ROWS) {
-    Vec<T> sum[ROWS][PANELS * V];
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < PANELS * V; ++v) {
-        sum[r][v] = load<T>(bias + panel * kPad + v * kLanes<T>);
-      }
-    }
-    multiply_add<T, Plain<T>, ROWS, PANELS>(x + row * F, F, weights + panel * size, size, n.n_features, sum);
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < PANELS * V; ++v) {
-        store<T>(both + (row + r) * 4 * F + panel * kPad + v * kLanes<T>, sum[r][v]);
-      }
-    }
-  }
-}
-
 template <class T>
 void multiply(const CrystalNetwork<T>& n, int64_t layer, int64_t n_rows, const T* x, T* both) {
-  constexpr int P = kSumPanels<T>;
-  int64_t n_panels = 4 * n.padded / kPad, panel = 0;
-  const T* weights = n.weights + (layer - 1) * n_panels * n.n_features * kPad;
-  const T* bias = n.bias + (layer - 1) * 4 * n.padded;
-  for (; panel + P <= n_panels; panel += P) {
-    rows_by_panels<T, P>(n, weights, bias, n_rows, panel, x, both);
-  }
-  for (; panel < n_panels; ++panel) {
-    rows_by_panels<T, 1>(n, weights, bias, n_rows, panel, x, both);
-  }
+  int64_t F = n.padded, n_panels = 4 * F / kPad;
+  const T* bias = n.bias + (layer - 1) * 4 * F;
+  rows_by_panels<T>(
+      x, F, n_rows, n.weights + (layer - 1) * n_panels * n.n_features * kPad, n_panels, n.n_features,
+      [&](int64_t c) { return load<T>(bias + c); },
+      [&](int64_t r, int64_t c, Vec<T> v) { store<T>(both + r * 4 * F + c, v); });
 }
 
 // The table at the distances of atoms from their probe, where an edge joins them.

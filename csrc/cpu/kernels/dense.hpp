@@ -115,6 +115,56 @@ DCHARGE_INLINE void product(const typename Operand::In* x, int64_t x_stride, con
   }
 }
 
+// finish(row, column, vector of start(column) + x . w), PANELS panels from `panel` on.
+template <class T, int PANELS, class Start, class Finish>
+DCHARGE_INLINE void rows_by_panels_of(const T* x, int64_t x_row, int64_t n_rows, const T* w, int64_t panel, int64_t k,
+                                      Start start, Finish finish) {
+  constexpr int ROWS = kSumRows<T>, V = kPanelVectors<T>;
+  for (int64_t row = 0; row < n_rows; row += ROWS) {
+    Vec<T> sum[ROWS][PANELS * V];
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < PANELS * V; ++v) {
+        sum[r][v] = start(panel * kPad + v * kLanes<T>);
+      }
+    }
+    multiply_add<T, Plain<T>, ROWS, PANELS>(x + row * x_row, x_row, w + panel * k * kPad, k * kPad, k, sum);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < PANELS * V; ++v) {
+        finish(row + r, panel * kPad + v * kLanes<T>, sum[r][v]);
+      }
+    }
+  }
+}
+
+// finish(row, column, vector of start(column) + x . w) for x [n_rows][k], n_rows a multiple of kSumRows, and w in panels
+// [n_panels][k][16].
+template <class T, class Start, class Finish>
+DCHARGE_INLINE void rows_by_panels(const T* x, int64_t x_row, int64_t n_rows, const T* w, int64_t n_panels, int64_t k,
+                                   Start start, Finish finish) {
+  constexpr int P = kSumPanels<T>;
+  int64_t panel = 0;
+  for (; panel + P <= n_panels; panel += P) {
+    rows_by_panels_of<T, P>(x, x_row, n_rows, w, panel, k, start, finish);
+  }
+  if constexpr (P > 2) {
+    if (panel + 2 <= n_panels) {
+      rows_by_panels_of<T, 2>(x, x_row, n_rows, w, panel, k, start, finish);
+      panel += 2;
+    }
+  }
+  if constexpr (P > 1) {
+    if (panel < n_panels) {
+      rows_by_panels_of<T, 1>(x, x_row, n_rows, w, panel, k, start, finish);
+    }
+  }
+}
+
+constexpr int64_t whole_rows(int64_t n, int64_t rows) { return (n + rows - 1) / rows * rows; }
+
 // tanh to 3e-7 of its value: Eigen's quotient of polynomials, exact beyond the range where float32 rounds to 1. nan stays.
 DCHARGE_INLINE Vf tanh(Vf x) {
   Vf high = set1(7.90531110763549805f);

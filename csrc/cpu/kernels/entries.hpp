@@ -91,5 +91,11 @@ void pair_messages_backward(const MessageGraph<T>&, const T* grad, int64_t first
 template <class T>
 size_t message_scratch(const MessageGraph<T>&);
 
+template <class T>
+void message_network(const MessageNetwork<T>&, int64_t first, int64_t last, T* out, void* scratch);
+
+template <class T>
+size_t message_network_scratch(const MessageNetwork<T>&);
+
 }  // namespace DCHARGE_ISA
 }  // namespace dcharge

@@ -1,8 +1,9 @@
-// pair_messages and its adjoint on the CPU, for blocks of pairs whose hidden values stay in the second-level cache: a
+// pair_messages, its adjoint and message_network on the CPU, for blocks of pairs whose hidden values stay in the second-level cache: a
 // pair's softplus, the matrix product of the block, the filters, the sum over a point's pairs.
 #include "cpu/messages.hpp"
 
 #include "core/cubic.hpp"
+#include "cpu/kernels/dense.hpp"
 #include "cpu/kernels/entries.hpp"
 #include "cpu/kernels/gate.hpp"
 #include "cpu/kernels/tile.hpp"
@@ -11,7 +12,7 @@ namespace dcharge {
 namespace DCHARGE_ISA {
 namespace {
 
-constexpr int64_t kPairsAtOnce = 48;
+constexpr int64_t kPairsAtOnce = 48;  // a multiple of kSumRows for all instruction sets
 
 template <class T>
 struct MessagePair {
@@ -25,7 +26,7 @@ struct MessagePair {
 template <class T>
 struct MessageBlock {
   const MessageGraph<T>& m;
-  int64_t n = 0, rows = 0;          // pairs, and whole tiles of them
+  int64_t n = 0, rows = 0;          // pairs, and whole groups of rows of a product
   int64_t hidden_row, feature_row;  // from row to row
   T *hidden, *slope, *node;         // hidden values, their slopes, the node network's output
   MessagePair<T> pair[kPairsAtOnce];
@@ -44,7 +45,7 @@ struct MessageBlock {
   // Pairs first .. first + n - 1; `point` is that of the first pair or one before, then that of the last.
   void take(int64_t first, int64_t end, int64_t& point) {
     n = end - first < kPairsAtOnce ? end - first : kPairsAtOnce;
-    rows = (n + kTileRows - 1) / kTileRows * kTileRows;
+    rows = whole_rows(n, kSumRows<T>);
     for (int64_t r = 0; r < n; ++r) {
       MessagePair<T>& p = pair[r];
       while (m.offset[point + 1] <= first + r) {
@@ -85,7 +86,7 @@ struct MessageBlock {
 
   void fill_node() {
     rows_by_panels<T>(
-        hidden, hidden_row, rows, m.weight, m.features, m.n_hidden, [&](int64_t c) { return load<T>(m.bias + c); },
+        hidden, hidden_row, rows, m.weight, m.features / kPad, m.n_hidden, [&](int64_t c) { return load<T>(m.bias + c); },
         [&](int64_t r, int64_t c, Vec<T> v) { store<T>(node + r * feature_row + c, v); });
   }
 };
@@ -159,7 +160,107 @@ void filtered_sums_backward(const MessageGraph<T>& m, const T* grad, int64_t fir
   }
 }
 
+// Shifted softplus: ln(1 + e^x) - ln 2.
+template <class T>
+DCHARGE_INLINE Vec<T> shifted_softplus(Vec<T> x) {
+  return T(kLn2) * (softplus_of<T>(T(kPerLn2) * x) - T(1));
+}
+
+template <class T>
+DCHARGE_INLINE Vec<T> sigmoid(Vec<T> x) {
+  return reciprocal(T(1) + growth(T(-kPerLn2) * x));
+}
+
+// What the points of a block of message_network need: states, the receiver's part of their messages, hidden values of the
+// gate, sums of messages, two more; and a block of pairs.
+template <class T>
+struct NetworkScratch {
+  T *state, *received, *gate, *sum, *hidden, *next;
+  void* pairs;
+  int64_t bytes = 0;
+
+  NetworkScratch(const MessageNetwork<T>& n, void* memory) {
+    auto* at = static_cast<char*>(memory);
+    auto part = [&](T*& pointer, int64_t width) {
+      pointer = reinterpret_cast<T*>(at + bytes);
+      bytes += kMessagePoints * (width + kPad) * int64_t(sizeof(T));
+    };
+    part(state, n.features);
+    part(received, n.hidden);
+    part(gate, n.features);
+    part(sum, n.features);
+    part(hidden, n.features);
+    part(next, n.features);
+    pairs = at + bytes;
+    MessageGraph<T> graph{};
+    graph.hidden = n.hidden;
+    graph.features = n.features;
+    bytes += static_cast<int64_t>(MessageBlock<T>::bytes(graph));
+  }
+};
+
 }  // namespace
+
+template <class T>
+size_t message_network_scratch(const MessageNetwork<T>& n) {
+  return static_cast<size_t>(NetworkScratch<T>(n, nullptr).bytes);
+}
+
+template <class T>
+void message_network(const MessageNetwork<T>& n, int64_t first, int64_t last, T* out, void* scratch) {
+  NetworkScratch<T> m(n, scratch);
+  int64_t F = n.features, H = n.hidden, count = last - first, rows = whole_rows(count, kSumRows<T>);
+  MessageGraph<T> graph{};
+  graph.n_hidden = graph.hidden = H;
+  graph.n_features = graph.features = F;
+  graph.n_knots = n.n_knots;
+  graph.per_knot = n.per_knot;
+  graph.received = m.received;
+  graph.offset = n.offset + first;
+  graph.atom = n.atom;
+  graph.distance = n.distance;
+  const T *w = n.weights, *v = n.vectors;
+  // start(c) + x . w of all rows; then the next weights
+  auto product = [&](const T* x, int64_t columns, int64_t k, auto finish) {
+    rows_by_panels<T>(x, k, rows, w, columns / kPad, k, [&](int64_t c) { return load<T>(v + c); }, finish);
+    w += columns * k;
+    v += columns;
+  };
+  __builtin_memset(m.sum + count * F, 0, (rows - count) * F * sizeof(T));
+  for (int64_t layer = 0; layer < n.n_layers; ++layer) {
+    graph.sent = n.first;
+    if (layer > 0) {
+      product(m.state, H + F, F, [&](int64_t r, int64_t c, Vec<T> x) {
+        if (c < H) {
+          store<T>(m.received + r * H + c, x);
+        } else {
+          store<T>(m.gate + r * F + c - H, shifted_softplus<T>(x));
+        }
+      });
+      graph.sent = n.sent + (layer - 1) * n.n_atoms * H;
+      graph.weight = w;
+      graph.bias = v;
+      w += F * H;
+      v += F;
+    }
+    graph.table = n.table + layer * n.n_knots * F;
+    pair_messages<T>(graph, 0, count, m.sum, m.pairs);
+    product(m.sum, F, F, [&](int64_t r, int64_t c, Vec<T> x) { store<T>(m.hidden + r * F + c, shifted_softplus<T>(x)); });
+    if (layer == 0) {  // without a state the gate is the same for all points: v holds how much is let through
+      const T* open = v + F;
+      product(m.hidden, F, F, [&](int64_t r, int64_t c, Vec<T> x) { store<T>(m.state + r * F + c, x * load<T>(open + c)); });
+      v += F;
+    } else {
+      product(m.hidden, F, F, [&](int64_t r, int64_t c, Vec<T> x) { store<T>(m.next + r * F + c, x); });
+      product(m.gate, F, F, [&](int64_t r, int64_t c, Vec<T> x) {
+        Vec<T> to = load<T>(m.next + r * F + c);
+        T* state = m.state + r * F + c;
+        store<T>(state, to + sigmoid<T>(x) * (load<T>(state) - to));
+      });
+    }
+  }
+  __builtin_memcpy(out + first * F, m.state, count * F * sizeof(T));
+}
 
 template <class T>
 size_t message_scratch(const MessageGraph<T>& m) {
@@ -220,7 +321,7 @@ void pair_messages_backward(const MessageGraph<T>& m, const T* grad, int64_t fir
     add_columns_by_columns<T>(block.node, block.feature_row, m.features, block.hidden, block.hidden_row, m.hidden,
                               block.n, d.weight);
     rows_by_panels<T>(
-        block.node, block.feature_row, block.rows, m.weight_turned, m.hidden, m.n_features,
+        block.node, block.feature_row, block.rows, m.weight_turned, m.hidden / kPad, m.n_features,
         [](int64_t) { return Vec<T>{}; },
         [&](int64_t r, int64_t c, Vec<T> v) {
           T* slope = block.slope + r * block.hidden_row + c;
@@ -242,7 +343,9 @@ void pair_messages_backward(const MessageGraph<T>& m, const T* grad, int64_t fir
   template size_t message_scratch<T>(const MessageGraph<T>&);                                    \
   template void pair_messages<T>(const MessageGraph<T>&, int64_t, int64_t, T*, void*);           \
   template void pair_messages_backward<T>(const MessageGraph<T>&, const T*, int64_t, int64_t,    \
-                                          const MessageGradients<T>&, void*);
+                                          const MessageGradients<T>&, void*);                    \
+  template size_t message_network_scratch<T>(const MessageNetwork<T>&);                          \
+  template void message_network<T>(const MessageNetwork<T>&, int64_t, int64_t, T*, void*);
 DCHARGE_MESSAGES(float)
 DCHARGE_MESSAGES(double)
 

@@ -56,7 +56,9 @@ constexpr KernelsOf<T> kernels_of() {
           crystal_network_scratch<T>,
           pair_messages<T>,
           pair_messages_backward<T>,
-          message_scratch<T>};
+          message_scratch<T>,
+          message_network<T>,
+          message_network_scratch<T>};
 }
 
 }  // namespace

@@ -46,22 +46,6 @@ DCHARGE_INLINE void add_products(const T* x, int64_t x_row, int64_t x_step, cons
   }
 }
 
-// finish(row, column, vector of start(column) + x . w) for x [n_rows][k], whole tiles of rows, and w in panels
-// [columns / C][k][C] of C = kTileColumns.
-template <class T, class Start, class Finish>
-DCHARGE_INLINE void rows_by_panels(const T* x, int64_t x_row, int64_t n_rows, const T* w, int64_t columns, int64_t k,
-                                   Start start, Finish finish) {
-  constexpr int64_t C = kTileColumns<T>;
-  for (int64_t column = 0; column < columns; column += C) {
-    for (int64_t row = 0; row < n_rows; row += kTileRows) {
-      Tile<T> sum;
-      each<T>(sum, [&](int, int64_t c, Vec<T>& v) { v = start(column + c); });
-      add_products<T>(x + row * x_row, x_row, 1, w + column * k, C, k, sum);
-      each<T>(sum, [&](int r, int64_t c, Vec<T>& v) { finish(row + r, column + c, v); });
-    }
-  }
-}
-
 // out [x_columns][columns] += x^T . w for x [n_rows][x_columns] and w [n_rows][columns], whole tiles of columns.
 template <class T>
 DCHARGE_INLINE void add_columns_by_columns(const T* x, int64_t x_row, int64_t x_columns, const T* w, int64_t w_row,

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..nn import TwoLayers, shifted_softplus
-from ..ops import filtered_sums, pair_messages, switch
+from ..ops import MessageLayer, MessageNetwork, filtered_sums, message_network, pair_messages, switch
 from ..ops.bases import safe_norm
+from ..ops.library import compiled_for
 from .deepdft import DeepDFT, DeepDFTCode, differentiated, most_pairs
 from .pairs import blocks, frame_pairs
 from .radial import gaussians, n_gaussians, sigmoid_cutoff
@@ -76,12 +77,14 @@ class SchnetCode(DeepDFTCode):
     """What atoms send in every probe layer.
 
     first [n_atoms, n_features]: the node network's output in the first layer; sent, one [n_atoms, 2 n_features] per
-    layer: the sender's part of its first layer; table, the same of [n_knots, n_features]: h(r) mlp_edge(g(r)), or None
+    layer: the sender's part of its first layer; table, the same of [n_knots, n_features]: h(r) mlp_edge(g(r)), or None;
+    network: all layers for `message_network`, where its kernel answers: on a CPU, without gradients
     """
 
     first: Tensor | None = None
-    sent: list[Tensor] | None = None
+    sent: Tensor | None = None
     table: list[Tensor] | None = None
+    network: MessageNetwork | None = None
 
 
 class Schnet(DeepDFT):
@@ -97,6 +100,7 @@ class Schnet(DeepDFT):
         n_knots = max(KNOTS, math.ceil(KNOTS_PER_STEP * self.rcut / self.step) + 1)
         knots = torch.linspace(0.0, self.rcut, n_knots, dtype=torch.float64)
         self.register_buffer("knots", knots, persistent=False)
+        self._packed: tuple[list, MessageNetwork] | None = None
 
     def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Gaussians [e, n_basis] and cutoff function [e, 1] of vectors [e, 3]."""
@@ -129,14 +133,38 @@ class Schnet(DeepDFT):
     def encode_atoms(self, batch: Batch) -> SchnetCode:
         """What the atoms send in every probe layer."""
         states = zip(self.probe_layers, self.atom_states(batch), strict=True)
-        code = SchnetCode(batch, sent=[layer.messenger.sent(s) for layer, s in states])
+        code = SchnetCode(batch, sent=torch.stack([layer.messenger.sent(s) for layer, s in states]))
         code.first = self.probe_layers[0].messenger.node.after_first(code.sent[0].clone())
-        if not self.exact:
-            vector = torch.zeros((len(self.knots), 3), dtype=torch.float64, device=code.first.device)
-            vector[:, 0] = self.knots
-            basis, cutoff = self.radial(vector)
-            code.table = [layer.messenger.edge(basis) * cutoff for layer in self.probe_layers]
+        if not self.exact and not torch.is_grad_enabled() and not code.first.is_cuda and compiled_for(self.device):
+            code.network = self.packed()
+            code.table = [layer.table for layer in code.network.layers]
+        elif not self.exact:
+            code.table = self.tables()
         return code
+
+    def tables(self) -> list[Tensor]:
+        """h(r) mlp_edge(g(r)) [n_knots, n_features] of every layer on the knots."""
+        vector = torch.zeros((len(self.knots), 3), dtype=torch.float64, device=self.knots.device)
+        vector[:, 0] = self.knots
+        basis, cutoff = self.radial(vector)
+        return [layer.messenger.edge(basis) * cutoff for layer in self.probe_layers]
+
+    def packed(self) -> MessageNetwork:
+        """All layers for `message_network`; made anew where weights have changed, or may change unseen."""
+        weights = list(self.probe_layers.parameters())
+        key = [(w.data_ptr(), w._version) for w in weights]
+        if self._packed is not None and self._packed[0] == key and not any(w.requires_grad for w in weights):
+            return self._packed[1]
+        layers = []
+        for t, (layer, table) in enumerate(zip(self.probe_layers, self.tables(), strict=True)):
+            node = layer.messenger.node
+            pairs = [
+                tuple((x.weight, x.bias) for x in (two.first, two.second)) for two in (layer.transition, layer.gate)
+            ]
+            receiver = node.first.weight[:, self.n_features :], (node.second.weight, node.second.bias)
+            layers.append(MessageLayer(table, *pairs, *(receiver if t else ())))
+        self._packed = key, MessageNetwork(layers, self.rcut).pack()
+        return self._packed[1]
 
     def states(self, code: SchnetCode, n: int, i: Tensor, j: Tensor, vector: Tensor):
         """States [n, n_features] of n points after every layer; their pairs (i, j, vector) [e], i increasing."""
@@ -162,6 +190,10 @@ class Schnet(DeepDFT):
     def lonely_state(self, code: SchnetCode) -> Tensor:
         """The final state [1, n_features] of a point without neighbours."""
         none = self.numbers.new_zeros(0)
+        if code.network is not None and not torch.is_grad_enabled():
+            return message_network(
+                code.first, code.sent[1:], self.numbers.new_zeros(2), none, self.knots[:0], code.network
+            )
         *_, s = self.states(code, 1, none, none, self.knots.new_zeros((0, 3)))
         return s
 
@@ -170,7 +202,7 @@ class Schnet(DeepDFT):
         index = code.batch.near_index(points, self.rcut)
         i, j, vector = frame_pairs(code.batch.atoms_only(index), points, point_frame, self.rcut)
         if index is not None:
-            code = replace(code, first=code.first[index], sent=[sent[index] for sent in code.sent])
+            code = replace(code, first=code.first[index], sent=code.sent[:, index])
         i, order = torch.sort(i, stable=True)
         j, vector = j[order], vector[order]
         counts = torch.bincount(i, minlength=len(points))
@@ -180,10 +212,17 @@ class Schnet(DeepDFT):
         which = torch.nonzero(shown)[:, 0]
         i = (shown.cumsum(0) - 1)[i]
         parts = []
-        most = most_pairs() if code.table is None else max(PAIRS, most_pairs())
-        for start, stop, pairs in blocks(counts[which], most):
-            *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
-            parts.append(s)
+        if code.network is not None and not torch.is_grad_enabled():
+            offset = torch.cat([counts.new_zeros(1), counts[which].cumsum(0)])
+            distance = vector.norm(dim=1).clamp_max(self.rcut)
+            parts += (
+                [message_network(code.first, code.sent[1:], offset, j, distance, code.network)] if len(which) else []
+            )
+        else:
+            most = most_pairs() if code.table is None else max(PAIRS, most_pairs())
+            for start, stop, pairs in blocks(counts[which], most):
+                *_, s = self.states(code, stop - start, i[pairs] - start, j[pairs], vector[pairs])
+                parts.append(s)
         if len(which) < len(points) or not parts:
             lonely = code.lonely.expand(len(points), -1)
             return lonely.index_copy(0, which, torch.cat(parts)) if parts else lonely, near[:, None]

@@ -8,6 +8,7 @@ from .filtered_sums import filtered_sums
 from .gram import gram
 from .library import kernels
 from .local_environments import local_environments
+from .message_network import MessageLayer, MessageNetwork, message_network
 from .moments import radial_moments
 from .moments_network import FittingLayer, MomentsNetwork, moments_network
 from .neighbors import neighbors
@@ -22,6 +23,8 @@ __all__ = [
     "CrystalNetwork",
     "EadNetwork",
     "FittingLayer",
+    "MessageLayer",
+    "MessageNetwork",
     "MomentsNetwork",
     "contract",
     "crystal_convolution",
@@ -32,6 +35,7 @@ __all__ = [
     "gram",
     "kernels",
     "local_environments",
+    "message_network",
     "moments_network",
     "neighbors",
     "orbital_gram",

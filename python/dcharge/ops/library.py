@@ -34,6 +34,7 @@ COMPILED = (
     "pair_messages_backward",
     "filtered_sums",
     "filtered_sums_backward",
+    "message_network",
     "neighbors",
 )
 CPU_ONLY = (  # on a GPU torch composes the networks of other ops; the others are their references
@@ -45,6 +46,7 @@ CPU_ONLY = (  # on a GPU torch composes the networks of other ops; the others ar
     "pair_messages_backward",
     "filtered_sums",
     "filtered_sums_backward",
+    "message_network",
 )
 NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "baseline"}
 
