@@ -208,7 +208,6 @@ def run(
     detail  keep the densities of the tests, as `dcharge test --detail` with folder/<name of the set> as prefix
     """
     from dcharge.config import normalize
-    from dcharge.evaluate import test
     from dcharge.freeze import freeze
     from dcharge.train import Trainer
 
@@ -245,7 +244,7 @@ def run(
     reports = {}
     for name, systems in tests.items():
         more = {"derive": (derive or {}).get(name), "prefix": folder / name if detail else None}
-        reports[name] = test([frozen], paths(systems), **surroundings(systems), **more)
+        reports[name] = tested([frozen], systems, **more)
     result = {
         **about,
         "minutes": minutes,
@@ -256,14 +255,19 @@ def run(
         "n_train_frames": len(config["training"]["training_data"]["systems"]),
         "n_train_points": len(trainer.samples),
         "threads": threads(),
-        "tests": {
-            k: {key: r[key] for key in ("pooled", "baseline", "frames", "derived") if key in r}
-            | {"largest_density": largest(tests[k])}
-            for k, r in reports.items()
-        },
+        "tests": reports,
     }
     write_json(result_file, result)
     return result
+
+
+def tested(frozen: list[Path], systems: list, **more) -> dict:
+    """What results keep of `dcharge test` of a model, or an ensemble, on full grids."""
+    from dcharge.evaluate import test
+
+    report = test(frozen, paths(systems), **surroundings(systems), **more)
+    kept = {key: report[key] for key in ("pooled", "baseline", "frames", "derived") if key in report}
+    return kept | {"largest_density": largest(systems)}
 
 
 def paths(systems) -> list[str]:

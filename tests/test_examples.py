@@ -202,6 +202,14 @@ def test_response(field_data, tmp_path):
     assert "strength: done before" in text
     results = json.loads((tmp_path / "response.json").read_text())
     assert list(results) == ["strength", "geometry", "au_field"] and results["strength"] == first
+    several = [*options[:-1], tmp_path / "several", "--runs", "strength", "--models", 2]
+    start("response/run.py", *several)
+    both = json.loads((tmp_path / "several/strength/result.json").read_text())
+    each, tested = both["each_nmae_percent"]["test"], both["tests"]["test"]
+    assert len(set(each)) == 2 and tested["pooled"]["nmae_percent"] <= max(each)
+    of_mean = tested["frames"][0]["metrics"]["nmae_percent"]
+    assert both["responses"][0]["nmae_percent"] == pytest.approx(of_mean, rel=1e-3)
+    assert start("response/run.py", *several).count("done before") == 2
     assert results["geometry"]["responses"][0]["scaling_nmae_percent"] is None
     (slab,) = results["au_field"]["responses"]
     assert 0 < slab["planar_nmae_percent"] < 200

@@ -1,14 +1,16 @@
 """Models of the density response to an electric field, tested on fields, directions, geometries and slabs they lack.
 
-    python examples/response/run.py --data DIR [--minutes 5] [--runs strength direction] [--out DIR]
+    python examples/response/run.py --data DIR [--minutes 5] [--models 3] [--runs strength direction] [--out DIR]
 
 DIR holds splits.json and the folders mol_field and au_field (see examples/study.py): densities <name>_e0 without field
 and others of the same atoms in fields, which index.json gives. Responses are made first, in OUT/responses.
+--models: so many trainings that differ in their seed, and the mean of their responses; single trainings scatter.
 Restartable: every finished run is one JSON file. At the end: response.json and response.md.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -124,17 +126,19 @@ def planar(reference) -> float:
     return nmae(reference.total.mean((0, 1), keepdims=True), reference.total)
 
 
-def analysed(row: dict, folder: Path, made: dict) -> list[dict]:
-    """One entry per test frame: what simple guesses give, and the derived quantities of model and reference."""
+def analysed(row: dict, frozen: list[Path], made: dict) -> list[dict]:
+    """One entry per test frame: what simple guesses give, and the derived quantities of model (or ensemble) and
+    reference."""
     from dcharge import io
     from dcharge.predict import load
 
-    predictor = load(folder / "frozen.pth")
+    predictor = load(frozen)
     training, out = [io.read(entry["path"]) for entry in made["train"]], []
     for key, entries in made["tests"].items():
         for entry in entries:
             reference = io.read(entry["path"])
             predicted = predictor.predict(reference.structure, like=reference, dtype=np.float64)
+            predicted = predicted[0] if predictor.has_deviation else predicted  # beside the mean: its deviation
             name = Path(entry["path"]).stem
             slab = reference.structure.pbc.tolist() == [True, True, False]
             out.append(
@@ -156,13 +160,27 @@ def run(name: str, row: dict, data: study.Data, args) -> dict:
     system, folder = row["system"], args.out / "responses"
     train = responses(data, system, row["train"], folder)
     tests = {key: responses(data, system, names, folder) for key, names in row["tests"].items()}
-    settings = SETTINGS[system] | study.given(args)
     species = study.Data.type_map([*train, *(e for entries in tests.values() for e in entries)])
-    config = study.training_input(train, [], species, settings, MODELS[system])
-    result = study.run(args.out / name, config, tests, args.minutes, {"name": name, "system": system})
+    folders = [args.out / name / f"seed{k + 1}" if args.models > 1 else args.out / name for k in range(args.models)]
+    about, members, path = {"name": name, "system": system, "models": args.models}, [], args.out / name / "result.json"
+    if path.is_file() and (found := json.loads(path.read_text())).get("models", 1) != args.models:
+        raise SystemExit(f"{path}: of {found.get('models', 1)} models; give another --out, or delete {path.parent}")
+    for seed, place in enumerate(folders, 1):
+        settings = SETTINGS[system] | study.given(args) | {"seed": seed}
+        config = study.training_input(train, [], species, settings, MODELS[system])
+        members.append(study.run(place, config, tests, args.minutes, about))
+    frozen, result = [place / "frozen.pth" for place in folders], members[0]
+    if args.models > 1 and path.is_file():
+        return json.loads(path.read_text())
+    if args.models > 1:
+        result = result | {"trained_minutes": sum(r["trained_minutes"] for r in members)}
+        result["tests"] = {key: study.tested(frozen, entries) for key, entries in tests.items()}
+        result["each_nmae_percent"] = {
+            key: [r["tests"][key]["pooled"]["nmae_percent"] for r in members] for key in tests
+        }
     if "responses" not in result:
-        result["responses"] = analysed(row, args.out / name, {"train": train, "tests": tests})
-        study.write_json(args.out / name / "result.json", result)
+        result["responses"] = analysed(row, frozen, {"train": train, "tests": tests})
+        study.write_json(path, result)
     return result
 
 
@@ -204,6 +222,7 @@ def main() -> int:
     """The command."""
     parser = study.parser(__doc__.splitlines()[0], 5.0, HERE / "results")
     parser.add_argument("--runs", nargs="+", metavar="NAME", help="runs to do (default: all)")
+    parser.add_argument("--models", type=int, default=1, metavar="N", help="trainings whose mean is taken (default: 1)")
     return study.conduct(parser, work)
 
 
