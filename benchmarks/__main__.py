@@ -3,7 +3,7 @@
     python -m benchmarks [NAME ...] [--peers VENV] [--deepdft FOLDER] [--quick] [--json FILE]
     python -m benchmarks --docs       # refresh the figures in docs/performance.md from the newest results
 
-Names: formats moments predict peers train coarse scaling memory fireann cgcnn, which run without names in 14 minutes
+Names: formats moments predict peers train coarse scaling memory fireann cgcnn, which run without names in 11 minutes
 on two cores (the first time 3.5 more, for DeePMD-kit's models); only if named: deepdft (3 minutes) and huge (100 000
 atoms, minutes by itself). --peers and --deepdft: see benchmarks.peers and benchmarks.deepdft.
 
