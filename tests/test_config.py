@@ -66,7 +66,9 @@ def test_defaults():
     }
     assert config["loss"] == {"type": "mae", "weights": "none"}
     assert config["training"]["sampler"]["type"] == "stratified"
-    assert config["training"]["training_data"]["systems"] == [{"path": "train", "pbc": None, "field": None}]
+    assert config["training"]["training_data"]["systems"] == [
+        {"path": "train", "pbc": None, "field": None, "frames": None}
+    ]
 
 
 @pytest.mark.parametrize(

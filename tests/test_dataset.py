@@ -136,6 +136,7 @@ def test_frames_of_a_system(here, cubes):
     [
         ([2], r"systems/0: frames: all\.txt has frames 0 to 1, 2 is none of them"),
         ([-1], "-1 is none of them"),
+        ([], "frames: an empty list"),
         ([1, 0, 1], "frames: 1 stands there twice"),
         ("datasplits.json:trian", r"no key 'trian' in datasplits\.json; did you mean 'train'\?"),
         ("missing.json:train", r"frames 'missing\.json:train': FILE\.json:KEY of a readable file expected"),

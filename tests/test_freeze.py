@@ -10,6 +10,7 @@ from tiny import input_config, model_config, structure
 
 import dcharge.freeze
 from dcharge import checkpoint
+from dcharge.derivatives import density_derivatives
 from dcharge.errors import InputError
 from dcharge.freeze import freeze, load_frozen, save_frozen
 from dcharge.models import make_model
@@ -208,3 +209,5 @@ def test_species_that_were_not_trained(here, cubes):
     assert np.isfinite(model.predict(s, shape=(4, 4, 4)).values).all()
     with pytest.raises(InputError, match="species H: in the model's type_map, but no training frame had it; only O"):
         model.predict(s.with_(numbers=[14, 8, 1, 8]), shape=(4, 4, 4))
+    with pytest.raises(InputError, match="species H"):
+        density_derivatives(model, s.with_(numbers=[14, 8, 1, 8]), [[0.0, 0, 0]])

@@ -101,6 +101,8 @@ def chosen_frames(frames: list, numbers, path) -> list:
         numbers = held[name]
         if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
             raise InputError(f"{words}: a list of integers expected there")
+    if not numbers:
+        raise InputError(f"{words}: an empty list; one or more numbers of frames expected")
     wrong = [n for n in numbers if not 0 <= n < len(frames)]
     if wrong:
         raise InputError(f"{words}: {path} has frames 0 to {len(frames) - 1}, {wrong[0]} is none of them")

@@ -21,7 +21,7 @@ from .io import read_structures
 from .models import Model, make_model
 from .ops import neighbors
 from .predict import Predictor
-from .request import check_field, check_inside, choose_grid
+from .request import check_field, check_inside, check_learned, choose_grid
 from .structure import Structure
 
 PAIRS = 8192  # pairs of point and atom in a block: about 0.2 GB of graph for the largest descriptors
@@ -56,6 +56,7 @@ class Derivatives:
         if getattr(model, "has_deviation", False):
             raise InputError("derivatives: one model expected, an ensemble given; take its predictors one by one")
         self.model, self.order = in_float64(getattr(model, "model", model)), order
+        self.meta = getattr(model, "meta", {})
         check_bends(self.model)
         if smooth:
             check_smooth(self.model)
@@ -63,6 +64,7 @@ class Derivatives:
     def encode(self, structure: Structure):
         """The structure with its atoms encoded, for `at`: once, however many points follow."""
         structure.check_apart()
+        check_learned(self.model, self.meta, structure)
         batch = Batch.collate([structure], self.model.type_map, self.model.device)
         with torch.no_grad():
             return batch, self.model.encode(batch)

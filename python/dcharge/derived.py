@@ -142,7 +142,10 @@ class Derived:
             if self.wanted.plot:
                 frame.drawn[what] = tuple(x.reshape(-1, reference.n_points)[:, some].ravel() for x in (truth, found))
             if baseline is not None and (what == "density" or self.exact is None):
-                self._compare(frame, "base_errors", what, self._of(what, baseline), truth, reference.grid.dv)
+                try:
+                    self._compare(frame, "base_errors", what, self._of(what, baseline), truth, reference.grid.dv)
+                except InputError as error:
+                    log.warning(f"{error}; {FIELDS[what][0]} of this frame left out")
         if self.wanted.dipole:
             valence = self._ions(reference)
             for density in (reference, predicted, baseline):

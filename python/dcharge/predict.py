@@ -20,7 +20,16 @@ from .io.replacing import check_folder
 from .models import Model
 from .precision import check as check_precision
 from .progress import track
-from .request import asked, check_electrons, check_field, check_free, check_inside, choose_grid, rescaling
+from .request import (
+    asked,
+    check_electrons,
+    check_field,
+    check_free,
+    check_inside,
+    check_learned,
+    choose_grid,
+    rescaling,
+)
 from .structure import Structure, warn_of_field
 from .symmetry import unfold
 
@@ -66,12 +75,7 @@ class Predictor:
                 text = "the model predicts the response to an electric field and the structure has none: it is zero"
                 warn_once("no-field", f"{text} (give --field X Y Z, V/Angstrom)")
         structure.check_apart()
-        known = self.meta.get("species")
-        if known is not None and (strange := sorted((set(structure.symbols) - set(known)) & set(self.model.type_map))):
-            raise InputError(
-                f"species {', '.join(strange)}: in the model's type_map, but no training frame had it; only "
-                f"{', '.join(known)} are learned"
-            )
+        check_learned(self.model, self.meta, structure)
         batch = Batch.collate([structure], self.model.type_map, self.device)
         return batch, self.model.encode(batch)
 

@@ -8,7 +8,6 @@ from ase import Atoms
 from .density import Density
 from .errors import InputError, log, warn_once
 from .grid import Grid
-from .io.systems import as_field
 from .structure import Structure
 
 
@@ -75,10 +74,25 @@ def check_field(predictor, field) -> None:
 
     A field that comes with the structures is another matter: a warning says that it is ignored.
     """
+    from .io.systems import as_field  # here: prediction itself works without the parsers of text files
+
     if (field := as_field(field)) is not None and field.any() and not predictor.model.sees_field:
         family = predictor.model.config["type"]
         raise InputError(
             f"--field: the model ({family}) does not see the electric field; one with model/field expected"
+        )
+
+
+def check_learned(model, meta: dict, structure: Structure) -> None:
+    """Raise InputError where a species stands in the model's type_map that no training frame had.
+
+    meta: of a frozen model; those of older versions and of other programs do not say what was learned.
+    """
+    known = meta.get("species")
+    if known is not None and (strange := sorted((set(structure.symbols) - set(known)) & set(model.type_map))):
+        raise InputError(
+            f"species {', '.join(strange)}: in the model's type_map, but no training frame had it; only "
+            f"{', '.join(known)} are learned"
         )
 
 

@@ -312,3 +312,22 @@ def test_bad_keys(changes, message):
     with pytest.raises(InputError) as e:
         whole(changes.pop("type"), changes)
     assert message in str(e.value) and "\n" not in str(e.value)
+
+
+def test_packed_weights_of_schnet():
+    """Kept for all structures, made anew where a weight changes; a model made in inference mode works."""
+    model = stirred(make_model(model_config({"type": "schnet"}), 3)).eval().requires_grad_(False)
+    points = np.random.default_rng(0).uniform(0, 5, (20, 3))
+    before = predicted(model, structure(1), points)
+    kept = model.packed()
+    assert model.packed() is kept
+    with torch.no_grad():
+        model.probe_layers[1].gate.second.weight.mul_(1.5)
+    after = predicted(model, structure(1), points)
+    assert model.packed() is not kept and np.abs(after - before).max() > 1e-4 * np.abs(before).max()
+    model.requires_grad_(True)
+    assert model.packed() is not model.packed()  # training may change them unseen
+    with torch.inference_mode():
+        again = make_model(model_config({"type": "schnet"}), 3).eval()
+        again.load_state_dict(model.state_dict())
+        np.testing.assert_allclose(predicted(again, structure(1), points), after, rtol=1e-6)

@@ -100,7 +100,7 @@ class Schnet(DeepDFT):
         n_knots = max(KNOTS, math.ceil(KNOTS_PER_STEP * self.rcut / self.step) + 1)
         knots = torch.linspace(0.0, self.rcut, n_knots, dtype=torch.float64)
         self.register_buffer("knots", knots, persistent=False)
-        self._packed: tuple[list, MessageNetwork] | None = None
+        self._packed: tuple[list | None, MessageNetwork] | None = None
 
     def radial(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Gaussians [e, n_basis] and cutoff function [e, 1] of vectors [e, 3]."""
@@ -152,8 +152,13 @@ class Schnet(DeepDFT):
     def packed(self) -> MessageNetwork:
         """All layers for `message_network`; made anew where weights have changed, or may change unseen."""
         weights = list(self.probe_layers.parameters())
-        key = [(w.data_ptr(), w._version) for w in weights]
-        if self._packed is not None and self._packed[0] == key and not any(w.requires_grad for w in weights):
+        # weights made in inference mode have no version
+        key = (
+            None
+            if any(w.requires_grad or w.is_inference() for w in weights)
+            else [(w.data_ptr(), w._version) for w in weights]
+        )
+        if key is not None and self._packed is not None and self._packed[0] == key:
             return self._packed[1]
         layers = []
         for t, (layer, table) in enumerate(zip(self.probe_layers, self.tables(), strict=True)):
