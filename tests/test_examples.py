@@ -265,7 +265,7 @@ def transfer_data(tmp_path_factory):
 
 
 def test_families(data, tmp_path):
-    """Two families, with and without baseline; every training lasts its minutes; the second call repeats nothing."""
+    """Two families, with and without baseline; the second call repeats nothing, other minutes are refused."""
     command = [sys.executable, "-m", "benchmarks.families", "--data", data, "--minutes", 0.03, "--systems", "si_bulk"]
     command += ["--families", "deep_charge", "cgcnn", "--points", 60, "--batch", 16, "--out", tmp_path]
     for again in range(2):
@@ -277,7 +277,7 @@ def test_families(data, tmp_path):
         (f, b) for f in ("deep_charge", "cgcnn") for b in (False, True)
     ]
     for r in results:
-        assert 0.03 <= r["trained_minutes"] < 0.2 and r["n_train_points"] == 180 and r["points_per_s"] > 0
+        assert 0 < r["steps"] <= r["numb_steps"] and r["n_train_points"] == 180 and r["points_per_s"] > 0
         assert r["parameters"] > 0 and r["tests"]["test"]["pooled"]["nmae_percent"] > 0
     assert (tmp_path / "families.md").read_text().count("| si_bulk |") == 4
     assert (tmp_path / "families.png").stat().st_size > 1000
